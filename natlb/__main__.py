@@ -1,0 +1,5 @@
+"""`python -m natlb`."""
+
+from natlb.cli import run
+
+run()

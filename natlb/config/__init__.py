@@ -1,0 +1,1 @@
+"""The configuration: read (`parser`), refused with good reasons (`keywords`), and kept (`model`)."""

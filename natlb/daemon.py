@@ -1,0 +1,774 @@
+"""The running balancer: the only place where the parts meet.
+
+`run` takes what the machine must lend (ports, queue, rules, settings) one after the other and gives it all back in the
+reverse order, however it ends. In between one event loop does everything: packets in bounded batches, checks,
+the stats socket, and the clock that ends silent connections.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import natlb
+from natlb import keeper, notify, privileges, transfer
+from natlb.assembly import Assembly, Machine, assemble
+from natlb.assembly import written as written_of
+from natlb.background import write_pidfile
+from natlb.command import Command
+from natlb.config.defaults import STATS_MAXCONN, STATS_TIMEOUT
+from natlb.config.model import Config, StatsSocket
+from natlb.core.events import (
+    ConnectionClosed,
+    ConnectionEstablished,
+    ConnectionOpened,
+    ConnectionRefused,
+    Event,
+    ServerBypassed,
+    ServerTried,
+)
+from natlb.core.service import Service, VirtualAddresses
+from natlb.datapath import host
+from natlb.datapath.backlog import Backlog
+from natlb.datapath.diversion import Diversion, Rules, clear_leftovers, queues_in_use
+from natlb.datapath.guard import Generation, Guard, Interfaces
+from natlb.datapath.injector import Injector
+from natlb.datapath.messages import LARGEST_PACKET
+from natlb.datapath.nfqueue import PacketQueue
+from natlb.datapath.reservation import Reservation, check_sources
+from natlb.errors import DatapathError, ProcessError
+from natlb.estate import Inherited, estate
+from natlb.heartbeat import Heartbeat
+from natlb.journals import journal_for
+from natlb.lasting import lasting
+from natlb.log import fault, listen, log, never_wait, notice
+from natlb.metrics.address import Address
+from natlb.metrics.families import Sources
+from natlb.metrics.registry import registry
+from natlb.metrics.server import MetricsServer
+from natlb.metrics.server import listen as listen_for_scrapes
+from natlb.metrics.timing import LoopLag, Stopwatch
+from natlb.offloading import Offloader, Wish
+from natlb.profiling.profiler import Profiler
+from natlb.readiness import readable
+from natlb.reload import Reloader, keeper_of
+from natlb.roster import Roster
+from natlb.runtime.addresses import endpoints
+from natlb.runtime.commands import LANGUAGE
+from natlb.runtime.language import Level
+from natlb.runtime.running import Running
+from natlb.runtime.server import Access, RuntimeServer
+from natlb.runtime.vitals import Watch
+from natlb.states import States
+from natlb.succession import Succession
+from natlb.supervision import SHUT_DOWN_AT_ONCE, Supervisor
+from natlb.transfer import Heir, Offer, Predecessor
+
+_LENT_TO_THREADS = 5e-5
+"""Seconds for which a thread that works beside the packets (rules made for the kernel, mostly) may keep the interpreter
+when a packet has come: Python's own five milliseconds would come on top of every packet."""
+
+_TOLD_EVERY = 5.0
+"""Seconds after which a service manager is told again how natlb is, unless it wants to hear from it more often. It may
+want to hear from a natlb that it has not started itself, and that does not know how often: one that took over."""
+
+_STOOD_STILL = 2.0
+"""Seconds without a turn of the loop after which more was in the way than work: the machine was suspended, the process
+stopped. Turns come every half second at least."""
+
+_TURNS_TO_CATCH_UP = 256
+"""Turns of the loop that the packets of that time have to be seen, at most: a full queue takes half of them."""
+
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+_LAST_STEPS: Final = 10.0
+"""Seconds in which a predecessor that has handed everything over ends."""
+
+
+class Owner(Enum):
+    """Whose is what the machine has lent."""
+
+    PREDECESSOR = "that of the natlb before, until it was thanked"
+    US = "ours, to be given back at the end"
+    SUCCESSOR = "that of the natlb that goes on from here"
+
+
+@dataclass(slots=True)
+class Tenure:
+    """Whose place this is. It decides what becomes, at the end, of what the machine has lent."""
+
+    owner: Owner = Owner.US
+    noted: list[int] | None = None
+    """Signals that have come since this process is the keeper of its successor; None if it is not."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything is to stay as it is: it is another natlb's, which goes on."""
+        return self.owner is not Owner.US
+
+
+class Daemon:
+    """One configuration, running on one queue that is already held, with its packets already diverted."""
+
+    def __init__(
+        self,
+        config: Config,
+        made: Assembly,
+        machine: Machine,
+        packets: PacketQueue,
+        backlog: Backlog,
+        injector: Injector,
+        reservation: Reservation,
+        diversion: Diversion,
+        offloader: Offloader,
+        succession: Succession,
+        offer: Offer | None,
+        tenure: Tenure,
+        command: Command | None,
+        guard: Guard,
+        get_ready: Callable[[], None],
+        on_ready: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._machine = machine
+        self._reservation = reservation
+        self._diversion = diversion
+        self._offloader = offloader
+        self._succession = succession
+        self._offer = offer
+        self._tenure = tenure
+        self._reloader = Reloader(command, self._start) if command is not None and offer is not None else None
+        self._guard = guard
+        self._get_ready = get_ready
+        self._on_ready = on_ready
+        self._made = made
+        self._engine = made.engine
+        self._packets = packets
+        self._backlog = backlog
+        self._lost = (0, 0)
+        """Of the packets that were lost, those that have been told of."""
+        self._injector = injector
+        self._journal = journal_for(config, made.services)
+        self._process_batch: Callable[[], None] = packets.process_batch
+        self._stopping = asyncio.Event()
+        self._softly = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._states = States(config, made)
+        self._scraped: tuple[str, socket.socket] | None = None
+        self._sockets: RuntimeServer
+        self._supervisor: Supervisor
+        self._roster: Roster
+        self._profiler: Profiler
+        self._watch = Watch(
+            config.node or socket.gethostname(),
+            config.description,
+            natlb.__version__,
+            natlb.__date__,
+            listeners=lambda: len(reservation) + len(config.stats_sockets),
+            dropped_logs=lambda: self._journal.sender.dropped if self._journal else 0,
+        )
+
+    async def serve(
+        self, scraped: tuple[str, socket.socket] | None, predecessor: Predecessor | None, inherited: Inherited
+    ) -> None:
+        """Balance until told to stop; metrics are to be read at `scraped`, an address and a socket, if there is one.
+
+        A `predecessor` has yielded its place, and gets it back if anything fails from here on.
+        """
+        loop = asyncio.get_running_loop()
+        for stop in _STOP_SIGNALS:
+            loop.add_signal_handler(stop, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._stop_softly)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._states.tell()))
+        loop.add_signal_handler(signal.SIGUSR2, self._reloader.request if self._reloader is not None else _no_reload)
+        loop.set_exception_handler(_on_internal_error)
+        for pool in self._made.pools.values():
+            pool.begin(time.monotonic())
+        self._supervisor = Supervisor(self._config, self._made, self._settle, self._start)
+        checks = self._supervisor.checks
+        self._roster = Roster(self._config, self._made, self._machine, self._diversion, checks, self._start)
+        for origin, sources in self._succession.origins.items():
+            self._roster.retire([origin], sources)
+        self._profiler = Profiler(lambda: self._packets.delivered)
+        forget = listen(self._journal.tell) if self._journal is not None else lambda: None
+        self._scraped = scraped
+        self._sockets = sockets = self._stats_sockets()
+        metrics = self._metrics_server(scraped[1]) if scraped is not None else None
+        try:
+            if metrics is not None:
+                await metrics.start()
+            # From here on nothing else has its turn until the packets have theirs; and no command is obeyed, no thread
+            # begins before privileges are lost.
+            sockets.start(inherited.stats(_access(stats) for stats in self._config.stats_sockets))
+            inherited.close()
+            self._get_ready()
+            ends = predecessor is not None and predecessor.thank()
+            self._tenure.owner = Owner.US
+            for descriptor in self._packets.filenos():
+                loop.add_reader(descriptor, self._on_packets)
+            for work in (
+                *(self._end_silent_connections, self._step, self._do_background_work, self._measure, self._record),
+                *(self._guard.watch, self._tell_the_manager),
+            ):
+                self._start(lasting(work))
+            self._offloader.serve(self._start, self._settle)
+            if self._offer is not None:
+                self._offer.begin()
+                self._start(self._expect_heirs(self._offer))
+                self._start(self._end_with_keeper())
+            if predecessor is not None:
+                if predecessor.stood_still is not None:
+                    notice(f"natlb {predecessor.pid} has handed over; packets waited {predecessor.stood_still:.3f} s")
+                await _see_off(predecessor, ends=ends)
+                predecessor.close()
+            notice(f"natlb is ready, {self._answering()}")
+            self._on_ready()
+            notify.ready(self._answering())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+            await self._stopping.wait()
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+            if not self._tenure.is_over:
+                notify.stopping()
+            for descriptor in self._packets.filenos():
+                loop.remove_reader(descriptor)
+            self._offloader.stop()
+            sockets.close(keep=self._tenure.is_over)
+            self._profiler.stop()
+            if metrics is not None:
+                metrics.close()
+            for task in self._tasks:
+                task.cancel()
+            await self._supervisor.checks.close()
+            forget()
+            if self._journal is not None:
+                self._journal.close()
+
+    def _on_packets(self) -> None:
+        self._process_batch()
+        self._offloader.after_packets()
+        self._settle()
+        if self._packets.last_failure is not None:
+            fault("a packet was dropped", self._packets.last_failure)
+            self._packets.last_failure = None
+
+    def _settle(self) -> None:
+        """Do what the engine has to say beyond its verdicts: packets let go, packets of its own, news."""
+        engine = self._engine
+        while (release := engine.next_release()) is not None:
+            self._packets.release(*release)
+        while (packet := engine.next_packet()) is not None:
+            self._injector.send(packet)
+        while (event := engine.next_event()) is not None:
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s", _describe(event))
+            if self._journal is not None:
+                self._journal.record(event)
+            if isinstance(event, ServerTried):
+                self._supervisor.observe(event)
+            elif isinstance(event, ServerBypassed):
+                self._start(self._supervisor.look_into(event.connection))
+        self._succession.settle()
+
+    async def _end_silent_connections(self) -> None:
+        engine, looked = self._engine, time.monotonic()
+        while True:
+            if time.monotonic() - looked > _STOOD_STILL:
+                await self._hear_what_waits()
+            looked = now = time.monotonic()
+            engine.handle_timeout(now)
+            self._settle()
+            due = engine.next_timeout()
+            # Connections that open meanwhile may be due earlier: never sleep long.
+            await asyncio.sleep(min(0.5, max(0.0, due - now)) if due is not None else 0.5)
+
+    async def _hear_what_waits(self) -> None:
+        """Let packets that came while we stood still be seen, before anybody is taken for silent."""
+        for _ in range(_TURNS_TO_CATCH_UP):
+            if not self._packets.had_more:
+                break
+            await asyncio.sleep(0)
+
+    async def _step(self) -> None:
+        """Let slow starts go on, and forget what has waited or stuck for too long: a few at a time."""
+        while True:
+            for pool in self._made.pools.values():
+                pool.step(time.monotonic())
+                await asyncio.sleep(0)
+            for table in self._made.tables.values():
+                while table.tidy(time.monotonic()):
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0.5)
+
+    async def _do_background_work(self) -> None:
+        """Do what schedulers have left to do, a little at a time, so that no packet waits for it."""
+        while True:
+            working = any(pool.work() for pool in self._made.pools.values())  # of one pool at a time
+            await asyncio.sleep(0 if working else 0.05)
+
+    async def _measure(self) -> None:
+        """Take a reading of how busy the process is, and of what was too much for it, once a second."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._tell_of_losses()
+            for service in self._made.services:
+                for _ in service.settling():
+                    await asyncio.sleep(0)
+            carried = sum(service.carried for service in self._made.services)
+            self._watch.sample(carried)
+
+    async def _record(self) -> None:
+        """Bring the records of connections up to date, a few at a time, about once a second or as often as it goes."""
+        while True:
+            await asyncio.sleep(1.0)
+            for pause in self._succession.refresh():
+                await asyncio.sleep(pause)
+
+    async def _tell_the_manager(self) -> None:
+        """Tell the service manager now and then how natlb is; and that it lives, if it does."""
+        heartbeat = Heartbeat(self._packets.filenos(), lambda: self._packets.delivered)
+        interval = min(notify.interval() or _TOLD_EVERY, _TOLD_EVERY)
+        while True:
+            await asyncio.sleep(interval)
+            status = f"STATUS={self._status()}"
+            notify.tell(*(["WATCHDOG=1", status] if heartbeat.is_felt() else [status]))
+
+    def _answering(self) -> str:
+        return f"answering at {len(self._reservation)} addresses"
+
+    def _status(self) -> str:
+        """Return in a few words how natlb is."""
+        pools = self._made.pools.values()
+        usable, servers = sum(pool.usable for pool in pools), sum(len(pool.servers) for pool in pools)
+        connections = f"{self._engine.live} connection{'s' if self._engine.live != 1 else ''}"
+        return f"{connections}, {usable} of {servers} servers usable" + (", stopping softly" if self._softly else "")
+
+    def _tell_of_losses(self) -> None:
+        self._backlog.look()
+        before, self._lost = self._lost, (self._backlog.queue_full, self._backlog.socket_full)
+        queue_full, socket_full = (now - then for now, then in zip(self._lost, before, strict=True))
+        if queue_full or socket_full:
+            log.warning(
+                "%d packets were lost because more came than natlb can take: the queue was full for %d of them, "
+                "the socket for %d.",
+                queue_full + socket_full,
+                queue_full,
+                socket_full,
+            )
+
+    async def _expect_heirs(self, offer: Offer) -> None:
+        """Hand everything on to whoever comes for it, one after the other."""
+        while True:
+            await readable(offer.socket)
+            heir = offer.accept()
+            if heir is not None:
+                self._start(self._converse(heir))
+
+    async def _converse(self, heir: Heir) -> None:
+        failure = ""
+        try:
+            while not self._tenure.is_over and (words := await heir.hear()):
+                word, _, failure = words.partition(" ")
+                if word == "estate" and self._offer is not None:
+                    queues, ports, stats = self._packets.holdings, self._reservation.holdings, self._sockets.holdings
+                    heir.give(estate(queues, ports, stats, self._scraped, self._offloader.maps, self._offer.socket))
+                elif word == "record":
+                    for _ in self._succession.refresh():
+                        await asyncio.sleep(0)
+                    heir.confirm()
+                elif word == "yield":
+                    failure = await self._yield_to(heir)
+                    break
+        except OSError as error:
+            failure = str(error)
+        finally:
+            heir.close()
+        if failure:
+            log.warning("natlb %d has not taken this one's place, which goes on: %s", heir.pid, failure)
+
+    async def _yield_to(self, heir: Heir) -> str:
+        """Stand still until the other goes on from here; if it does not, return why, and nothing has happened."""
+        # Whatever is being changed in a thread is done with first.
+        async with self._roster.undisturbed(), self._offloader.undisturbed(), self._guard.undisturbed():
+            if self._tenure.is_over:
+                return "another one has"
+            notify.reloading()
+            self._on_packets()
+            self._succession.hand_over()
+            failure = heir.yield_to(self._diversion.fingerprint)
+            if not failure:
+                self._tenure.owner = Owner.SUCCESSOR
+                stays = self._reloader is not None and self._reloader.keeps(heir.pid)
+                if stays:
+                    for signum in keeper.PASSED_ON:
+                        asyncio.get_running_loop().remove_signal_handler(signum)
+                    self._tenure.noted = keeper.prepare()
+                else:
+                    notify.tell(f"MAINPID={heir.pid}")  # it says itself that it is ready, as soon as it may
+                heir.bid_farewell(ends=not stays)
+                notice(f"natlb {heir.pid} goes on from here")
+                self._stopping.set()
+                return ""
+            self._succession.take_back()
+            notify.ready(self._answering())
+            try:
+                await asyncio.to_thread(self._diversion.again)
+            except DatapathError as error:
+                log.error("the rules are perhaps not as they should be: %s", error)
+            return failure
+
+    async def _end_with_keeper(self) -> None:
+        """End when the process has ended that keeps this one: without giving anything back, since it was killed.
+
+        Whoever started it starts another natlb now, which goes on from here as it does when this one is killed.
+        """
+        pid = keeper_of(os.environ)
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                await readable(descriptor)
+            finally:
+                os.close(descriptor)
+        log.warning("the process that was reloaded has been killed: natlb ends as if it were itself")
+        self._tenure.owner = Owner.SUCCESSOR
+        self._stopping.set()
+
+    def _stop_softly(self) -> None:
+        """Take no new connection and stop when the last one has ended (SIGUSR1, as in HAProxy)."""
+        if not self._softly:
+            self._softly = True
+            self._start(self._stop_when_empty())
+
+    async def _stop_when_empty(self) -> None:
+        process = self._config.process
+        await asyncio.sleep(process.grace)
+        notice("stopping softly: no new connections, waiting for the open ones to end")
+        self._watch.is_stopping = True
+        # Nobody listens at the reserved ports, so the kernel refuses what the engine no longer claims.
+        self._engine.addresses = VirtualAddresses()
+        self._states.tell_of_all_stopped()
+        started = time.monotonic()
+        while self._engine.live:
+            if process.hard_stop_after is not None and time.monotonic() - started >= process.hard_stop_after:
+                await self._end_all_connections()
+                break
+            await asyncio.sleep(0.1)
+        self._stopping.set()
+
+    async def _end_all_connections(self) -> None:
+        log.warning("soft-stop running for too long, performing a hard-stop: %d connections end.", self._engine.live)
+        for piece in self._engine.pieces(SHUT_DOWN_AT_ONCE):
+            for connection in piece:
+                self._engine.shutdown(connection, time.monotonic())
+            self._settle()
+            await asyncio.sleep(0)
+
+    def _on_shutdown(self, service: Service) -> None:
+        """A frontend has been shut down: its ports are anybody's, as its packets are the kernel's again."""
+        self._reservation.release(service.name)
+        self._states.tell_of_stopped(service.name)
+
+    def _stats_sockets(self) -> RuntimeServer:
+        made, config = self._made, self._config
+        sockets = [_access(stats) for stats in config.stats_sockets]
+        running = Running(
+            made.engine,
+            made.services,
+            made.pools,
+            time.monotonic,
+            self._roster,
+            self._supervisor.checks,
+            counters=self._counters,
+            profiler=self._profiler,
+            afterwards=self._settle,
+            on_shutdown=self._on_shutdown,
+            tables=made.tables,
+            proxies=made.proxies,
+            written=written_of(config),
+            vitals=self._watch.vitals,
+            version=f"natlb {natlb.__version__}",
+            environ=os.environ,
+            sockets=[(str(access), access.level) for access in sockets],
+            offloader=self._offloader,
+        )
+        return RuntimeServer(
+            sockets,
+            running,
+            LANGUAGE,
+            timeout=config.stats_timeout or STATS_TIMEOUT,
+            most_clients=config.stats_maxconn or STATS_MAXCONN,
+        )
+
+    def _counters(self) -> dict[str, int]:
+        """Return what is counted of packets before and after the engine has them."""
+        packets, backlog, sender = self._packets, self._backlog, self._journal.sender if self._journal else None
+        backlog.look()
+        return {
+            "packets": packets.delivered,
+            "queue_waiting": backlog.waiting,
+            "queue_full": backlog.queue_full,
+            "socket_full": backlog.socket_full,
+            "verdicts_refused": packets.refused,
+            "messages_unreadable": packets.unreadable,
+            "failures": packets.failures,
+            "unsendable": self._injector.failures,
+            "rules_repaired": self._guard.repaired,
+            "log_lines": sender.sent if sender else 0,
+            "log_lines_dropped": sender.dropped if sender else 0,
+        }
+
+    def _metrics_server(self, listening: socket.socket) -> MetricsServer:
+        """Prepare to be scraped. Only then is it measured what is measured for that alone."""
+        made, packets = self._made, self._packets
+        stopwatch, lag = Stopwatch(packets.process_batch, lambda: packets.delivered), LoopLag()
+        self._process_batch = stopwatch
+        self._start(lag.watch())
+        sources = Sources(
+            natlb.__version__,
+            made.engine,
+            made.services,
+            made.pools,
+            packets,
+            self._backlog,
+            self._injector,
+            self._supervisor.checks,
+            self._journal.sender if self._journal else None,
+            stopwatch.seconds,
+            lag.seconds,
+            self._offloader,
+            self._guard,
+        )
+        return MetricsServer(listening, registry(sources))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            fault("a task ended", error)
+
+
+def _get_ready(config: Config, pidfile: str | None) -> None:
+    """Do what is left when everything is set up: the last that root is needed for, and the last that can fail."""
+    if pidfile is not None:
+        write_pidfile(pidfile)
+    privileges.drop(config.process.uid, config.process.gid)
+
+
+async def _see_off(predecessor: Predecessor, *, ends: bool) -> None:
+    """Wait for the end of a predecessor that has handed everything over, if it ends: it is expected to be gone."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _LAST_STEPS
+    while ends and not predecessor.wait(time.monotonic()):
+        if loop.time() >= until:
+            log.warning("natlb %d has handed everything over and does not end: look what holds it up", predecessor.pid)
+            return
+        await asyncio.sleep(0.01)
+
+
+def _no_reload() -> None:
+    log.warning("SIGUSR2: with --state off no other natlb can take this one's place; start one with -sf or -st")
+
+
+def run(
+    config: Config,
+    queue_number: int,
+    *,
+    metrics: Address | None = None,
+    unsegmented: bool = True,
+    offload: Wish = "off",
+    state: str = "off",
+    command: Command | None = None,
+    succeeded: Sequence[int] = (),
+    pidfile: str | None = None,
+    on_checked: Callable[[Sequence[int]], None] = lambda _: None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> list[int] | None:
+    """Run a configuration until a signal ends it. Raises NatlbError, with the machine as before, if it cannot start.
+
+    Return None, or, when this process is to stay as the keeper of its child, which goes on from here, the signals that
+    came for that one meanwhile.
+
+    Metrics can be read at the address `metrics`. `unsegmented` is whether to ask for packets as they travel inside the
+    kernel, see `natlb.datapath.nfqueue`. `offload` is whether the kernel is to carry packets by itself, see
+    `natlb.offloading`. `state` is the directory for what the next natlb needs to go on from here, or "off". Those that
+    are `succeeded` are processes whose place is to be taken; `command` is how this one was started. `on_checked` is
+    called before anything is taken from the machine, when as much is checked as can be without that, with those of them
+    that cannot hand over what they have and must end before. `on_ready` is called once packets may come, with the
+    process's number in `pidfile`, if one is named.
+    """
+    host.check_privileges()
+    place = None if state == "off" else transfer.place(state, queue_number)
+    with contextlib.ExitStack() as lent:
+        predecessor = transfer.find(place, succeeded) if place is not None else None
+        if predecessor is not None:
+            lent.enter_context(predecessor)
+        machine = _machine()
+        made = assemble(config, machine)
+        check_sources(made.asked_sources)
+        made.engine.largest_packet = LARGEST_PACKET
+        on_checked([pid for pid in succeeded if predecessor is None or not predecessor.is_known_as(pid)])
+        # A signal while things are being set up or given back waits until that is done.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        lent.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+        tenure = Tenure(Owner.US if predecessor is None else Owner.PREDECESSOR)
+        inherited = Inherited(predecessor.estate() if predecessor is not None else {})
+        lent.callback(inherited.close)
+        scraped = None
+        if metrics is not None:
+            scraped = str(metrics), inherited.metrics(str(metrics)) or listen_for_scrapes(metrics)
+            lent.callback(scraped[1].close)
+            notice(f"metrics can be read at http://{metrics}/metrics")
+        reservation = lent.enter_context(Reservation(made.addresses, inherited.ports()))
+        injector = Injector()
+        lent.callback(injector.close)
+        succession = Succession(made, queue_number, state)
+        # What is completed for a successor is his already, and what there was of a predecessor's is in the new file.
+        lent.callback(lambda: succession.close(keep=tenure.owner is Owner.SUCCESSOR))
+        offer = _offer(place, inherited)
+        if offer is not None:
+            lent.callback(lambda: offer.close(keep=tenure.is_over))
+        offloader = Offloader(made, queue_number)
+        # A fast path that the natlb before did not have is not left to it.
+        lent.callback(
+            lambda: offloader.close(keep=tenure.is_over and (tenure.owner is Owner.SUCCESSOR or offloader.inherited))
+        )
+        offloader.prepare(offload, inherited.maps())
+        clear_leftovers(queues_in_use() | {queue_number}, notice)
+        generation, interfaces = Generation(), Interfaces()
+        lent.callback(generation.close)
+        lent.callback(interfaces.close)
+        found = Rules(generation.read)
+        rules = ""
+        if predecessor is not None:
+            # What can be done while packets do not wait yet.
+            predecessor.ask_to_record()
+            succession.prepare()
+            rules = predecessor.ask_to_yield()
+        packets = PacketQueue(
+            queue_number,
+            made.engine.handle_packet,
+            injector.send,
+            unsegmented=unsegmented,
+            inherited=inherited.queues(queue_number),
+        )
+        lent.callback(lambda: packets.close(keep=tenure.is_over))
+        backlog = Backlog(packets.numbers, inherited=predecessor is not None)
+        lent.callback(backlog.close)
+        if predecessor is not None and packets.unsegmented != unsegmented:
+            notice(
+                "packets come as they came to the natlb before: --no-gso takes effect when natlb is stopped and started"
+            )
+        elif unsegmented and not packets.unsegmented:
+            notice("this kernel hands over no unsegmented packets: bulk data will be slower, as with --no-gso")
+        succession.restore()
+        addresses = [*(endpoint for _, endpoint in made.addresses), *succession.addresses]
+        servers = [*made.servers, *succession.origins]
+        sources = set(made.sources).union(*succession.origins.values())
+        diversion = Diversion(queue_number, addresses, servers, notice, sources, found=found, handed_over=rules)
+        lent.callback(lambda: diversion.close(keep=tenure.is_over))
+        guard = Guard(diversion, generation.read, interfaces.have_changed)
+        offloader.begin()
+        # A full collection would walk the table, for a tenth of a second and more, and find nothing: what a connection
+        # refers to does not refer to it.
+        gc.freeze()
+        gc.set_threshold(700, 10, 1 << 30)
+        sys.setswitchinterval(_LENT_TO_THREADS)
+        daemon = Daemon(
+            config,
+            made,
+            machine,
+            packets,
+            backlog,
+            injector,
+            reservation,
+            diversion,
+            offloader,
+            succession,
+            offer,
+            tenure,
+            command,
+            guard,
+            partial(_get_ready, config, pidfile),
+            on_ready,
+        )
+        with never_wait():
+            asyncio.run(daemon.serve(scraped, predecessor, inherited))
+    if tenure.noted is None:
+        notice("natlb has stopped")
+    return tenure.noted
+
+
+def _offer(place: Path | None, inherited: Inherited) -> Offer | None:
+    """Offer everything to a successor; without a place for that, one will have to wait for this natlb's end."""
+    if place is None:
+        return None
+    try:
+        return Offer(place, inherited.offer())
+    except ProcessError as error:
+        log.warning("no other natlb will be able to go on from where this one is: %s", error)
+        return None
+
+
+def _machine() -> Machine:
+    """Look at the machine that we are on."""
+    networks = host.connected_networks()
+    return Machine(
+        networks=tuple((network, own) for network, own, _ in networks),
+        own_addresses=frozenset().union(*host.addresses_by_interface().values()),
+        ephemeral_ports=host.ephemeral_ports(),
+        preferred_source=cache(host.preferred_source),
+    )
+
+
+def _access(stats: StatsSocket) -> Access:
+    return Access(
+        stats.path,
+        None if stats.address is None or stats.port is None else (str(stats.address), stats.port),
+        Level[stats.level.upper()],
+        0o600 if stats.mode is None else stats.mode,
+        stats.user,
+        stats.group,
+        stats.severity,
+    )
+
+
+def _on_internal_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # Without what a callback was called with: it is the same error for all that.
+    fault(context["message"].partition("(")[0], context.get("exception"))
+
+
+def _describe(event: Event) -> str:
+    if isinstance(event, ConnectionRefused):
+        client, vip = endpoints(event.original)
+        return f"{client} -> {vip} on {event.service.name}: refused, {event.reason.value}"
+    connection = event.connection
+    client, vip = endpoints(connection.original)
+    match event:
+        case ConnectionOpened():
+            what = "opened"
+        case ConnectionEstablished():
+            what = "established"
+        case ConnectionClosed(reason=reason):
+            what = f"closed: {reason.value}"
+        case ServerTried(answered=answered):
+            what = "the server answered" if answered else "the server did not answer"
+        case ServerBypassed():
+            what = "the server leaves its clients without an answer"
+    return f"{client} -> {vip} on {connection.service.name}, server {connection.server.name}: {what}"

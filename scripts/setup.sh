@@ -1,0 +1,74 @@
+#!/bin/bash
+# Install what natlb needs on Debian 12 or later, or Ubuntu 24.04 or later: setup.sh [lab|bench|test]
+#   lab    natlb itself and the lab (the default)
+#   bench  that, and what natlb is measured with and against
+#   test   all that, and what the tests, linters and type checker need
+# System packages come from apt, Python packages go into .venv beside this folder. Running it again costs nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+profile=${1:-lab}
+case "$profile" in
+lab)   profiles=(lab) ;;
+bench) profiles=(lab bench) ;;
+test)  profiles=(lab bench test) ;;
+*)     echo "setup.sh: '$profile' is not a profile; use lab, bench or test" >&2; exit 2 ;;
+esac
+
+programs=(ip:iproute2 iptables:iptables tcpdump:tcpdump curl:curl gcc:gcc ping:iputils-ping nft:nftables
+    haproxy:haproxy openssl:openssl sysctl:procps)
+files=(/usr/include/libnetfilter_queue/libnetfilter_queue.h:libnetfilter-queue-dev)
+if [[ " ${profiles[*]} " == *" bench "* ]]; then
+    programs+=(nginx:nginx conntrack:conntrack iperf3:iperf3 wrk:wrk)
+    files+=(/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream)
+fi
+if [[ " ${profiles[*]} " == *" test "* ]]; then
+    programs+=(ethtool:ethtool socat:socat dig:bind9-dnsutils dnsmasq:dnsmasq-base tmux:tmux hatop:hatop
+        tshark:tshark prometheus-haproxy-exporter:prometheus-haproxy-exporter clang-14:clang-14 llvm-strip-14:llvm-14
+        systemd-analyze:systemd mandoc:mandoc man:man-db)
+    files+=(/usr/include/linux/bpf.h:linux-libc-dev)
+fi
+
+# A stamp names what was installed: when nothing changed since, there is nothing to do.
+stamp=".venv/.natlb-$profile-$(cat setup.cfg scripts/setup.sh | cksum | cut -d' ' -f1)"
+[ ! -e "$stamp" ] || exit 0
+
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "setup.sh: natlb needs Python 3.11 or later; set PYTHON=/path/to/python3" >&2; exit 1; }
+
+missing=()
+for pair in "${programs[@]}"; do command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}"); done
+for pair in "${files[@]}"; do [ -e "${pair%%:*}" ] || missing+=("${pair#*:}"); done
+"$python" -c 'import ctypes; ctypes.CDLL("libbpf.so.1")' 2>/dev/null || missing+=(libbpf1)
+"$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+    missing+=(python3-dev)
+
+if [ ${#missing[@]} -gt 0 ]; then
+    [ "$(id -u)" = 0 ] || { echo "setup.sh: these packages are missing: ${missing[*]}; run it with sudo" >&2; exit 1; }
+    echo "==> Debian packages: ${missing[*]}"
+    # No service of a package that we install may start (haproxy and nginx would): ours run in namespaces only.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+        chmod 755 /usr/sbin/policy-rc.d
+    fi
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+    for service in haproxy nginx prometheus-haproxy-exporter; do
+        if [[ " ${missing[*]} " == *" $service "* ]] && [ -d /run/systemd/system ]; then
+            systemctl disable --quiet "$service" || true
+        fi
+    done
+fi
+
+echo "==> Python packages, into .venv"
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -e ".[$(IFS=,; echo "${profiles[*]}")]" |
+    sed -u -n 's/^\(Collecting\|Building\|Installing\|Successfully\)/    &/p'
+# Each profile includes those before it.
+for done in "${profiles[@]}"; do
+    rm -f .venv/.natlb-"$done"-*
+    touch "${stamp/natlb-$profile/natlb-$done}"
+done
+echo "==> ready"

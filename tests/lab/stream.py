@@ -1,0 +1,63 @@
+"""Clients that come all the time while a lab test does something to natlb, and must not notice."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from netns.build import Lab
+from netns.topology import SEED
+from tests.lab.support import Client
+
+_THREADS = 8
+_PER_SECOND = 200
+
+
+class Stream:
+    """Clients that come one after the other, each for one request."""
+
+    def __init__(self) -> None:
+        self.served: Counter[str] = Counter()
+        self.took: list[float] = []
+        """Seconds from a client's first SYN until it had its answer."""
+        self.lost: list[str] = []
+        self.over = threading.Event()
+
+    def since(self) -> Counter[str]:
+        """Return who has served clients that came from now on, for a second and a half."""
+        time.sleep(0.3)  # those that have come already have been served by then
+        before = Counter(self.served)
+        time.sleep(1.2)
+        return self.served - before
+
+
+@contextmanager
+def stream(lab: Lab, address: str = SEED.balancer.ipv4, *, patience: float = 10.0) -> Iterator[Stream]:
+    """Have 200 connections a second come inside the block, of which none may be lost."""
+    made = Stream()
+
+    def one() -> None:
+        while not made.over.wait(_THREADS / _PER_SECOND):
+            begun = time.monotonic()
+            try:
+                client = Client(lab, "client", address, seconds=patience)
+                try:
+                    made.served[client.ask()] += 1
+                finally:
+                    client.close()
+            except OSError as error:
+                made.lost.append(repr(error))
+            made.took.append(time.monotonic() - begun)
+
+    threads = [threading.Thread(target=one) for _ in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield made
+    finally:
+        made.over.set()
+        for thread in threads:
+            thread.join()
+    assert made.lost == []
+    assert sum(made.served.values()) > 100

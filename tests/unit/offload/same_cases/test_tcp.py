@@ -1,0 +1,7 @@
+"""The conversations of tests/unit/core/test_tcp.py, had with the program beside the engine."""
+
+import pytest
+
+from tests.unit.core.test_tcp import *  # noqa: F403
+
+pytestmark = pytest.mark.root

@@ -1,0 +1,75 @@
+"""Ending older natlb, and nobody else."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from natlb.errors import ProcessError
+from natlb.predecessors import end
+
+_SLEEP = "import signal; signal.pause()"
+
+
+@contextmanager
+def running(*argv: str, **options: object) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(argv, **options)  # type: ignore[call-overload]
+    try:
+        while process.poll() is None and not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            pass  # the kernel has not yet put its arguments where they can be read
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def old_natlb(folder: Path, *words: str) -> tuple[str, ...]:
+    """A program that is called natlb and does nothing."""
+    module = folder / "natlb.py"
+    module.write_text(_SLEEP)
+    return sys.executable, *words
+
+
+@pytest.mark.parametrize("how", ["module", "script"])
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_natlb_is_ended_and_waited_for(tmp_path: Path, how: str, signum: signal.Signals) -> None:
+    script = tmp_path / "natlb"
+    script.write_text(_SLEEP)
+    argv = old_natlb(tmp_path, *(("-m", "natlb") if how == "module" else (str(script),)))
+    with running(*argv, cwd=tmp_path) as old:
+        end([old.pid], signum)
+        assert old.wait(0) == -signum
+
+
+def test_a_process_that_is_gone_is_no_matter() -> None:
+    with running("true") as gone:
+        gone.wait()
+        end([gone.pid], signal.SIGTERM)
+
+
+@pytest.mark.parametrize("argv", [("sleep", "99"), (sys.executable, "-c", _SLEEP, "-m", "natlb")])
+def test_no_other_process_is_sent_a_signal(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    with running(*old_natlb(tmp_path, "-m", "natlb"), cwd=tmp_path) as old, running(*argv) as other:
+        with pytest.raises(ProcessError, match=f"process {other.pid} is not natlb; it is sent no signal"):
+            end([old.pid, other.pid], signal.SIGTERM)
+        assert (old.poll(), other.poll()) == (None, None)
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    before = set(Path("/proc/self/fd").iterdir())
+    with running("sleep", "99") as other, pytest.raises(ProcessError):
+        end([other.pid], signal.SIGTERM)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_process_that_keeps_a_natlb_is_natlb_too(tmp_path: Path) -> None:
+    (tmp_path / "natlb").mkdir()
+    script = tmp_path / "natlb" / "keeper.py"
+    script.write_text(_SLEEP)
+    with running(sys.executable, "-I", "-S", str(script)) as old:
+        end([old.pid], signal.SIGTERM)
+        assert old.wait(0) == -signal.SIGTERM

@@ -1,0 +1,55 @@
+"""Nothing that natlb is asked for, or has to do by itself, takes long in one go: packets pass between two steps.
+
+`tests/bench/stalls.py` does the same with a million connections. Here the sizes are such that each of these things done
+in one go would take longer than the bound, and the processor's time is measured, so that a busy machine does no harm.
+"""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bench.stalls import ALGORITHMS, COMMANDS, Crowd, changes
+
+_CONNECTIONS, _SERVERS = 10_000, 650
+
+_BOUND = 0.008
+"""Seconds of work: some four times what the longest step takes, and less than a packet may be kept waiting."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_collection() -> Iterator[None]:
+    """What the tests before have left is not to be collected here; natlb itself has no full collections."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def crowd(_no_collection: None) -> Crowd:
+    """A balancer with many of everything."""
+    made = Crowd(_CONNECTIONS, _SERVERS)
+    assert made.fill().own < _BOUND
+    assert made.remember().own < _BOUND
+    return made
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_answered_in_small_steps(crowd: Crowd, command: str) -> None:
+    longest = crowd.ask(command)
+    assert longest.own < _BOUND, longest
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_servers_change_and_fail_together_in_small_steps(algorithm: str) -> None:
+    for longest in changes(algorithm, _SERVERS):
+        assert longest.own < _BOUND, longest
+
+
+def test_what_ends_all_together_is_forgotten_in_small_steps(crowd: Crowd) -> None:
+    crowd.remember()
+    for longest in (crowd.forget(), crowd.expire()):
+        assert longest.own < _BOUND, longest
