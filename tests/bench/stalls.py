@@ -13,7 +13,6 @@ sockets and their clients around it.
 
 import argparse
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from natlb.runtime.console import Console
 from natlb.runtime.language import Level
 from natlb.runtime.running import Running
 from tests.bench.scale import Patched
+from tests.garbage import collected_as_in_natlb
 from tests.unit.core.packets import ACK, SYN, segment
 from tests.unit.runtime.consoles import Doctor, Recruits
 
@@ -267,17 +267,17 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--servers", type=int, default=5000, metavar="N")
     options = parser.parse_args()
-    gc.disable()
+    with collected_as_in_natlb():
+        _measure(options)
+
+
+def _measure(options: argparse.Namespace) -> None:
     for name in ALGORITHMS:
         for longest in changes(name, min(options.servers, 2000)):
             print(longest, flush=True)
     crowd = Crowd(options.connections, options.servers)
     print(crowd.fill(), flush=True)
     print(crowd.remember(), flush=True)
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-    gc.set_threshold(700, 10, 1 << 30)  # as natlb does
     for command in COMMANDS[:2]:
         print(crowd.ask(*[command] * 4), flush=True)
     for command in COMMANDS:

@@ -10,7 +10,6 @@ as they do in life.
 
 import argparse
 import asyncio
-import gc
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from natlb.runtime.language import Level
 from natlb.runtime.server import Access, RuntimeServer
 from tests.bench.scale import Patched
 from tests.bench.stalls import Crowd
+from tests.garbage import collected_as_in_natlb
 from tests.unit.core.packets import SYN, segment
 
 _CLIENT = """
@@ -114,13 +114,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.stats_socket", description=__doc__.splitlines()[0])
     parser.add_argument("--connections", type=int, default=1_000_000, metavar="N")
     options = parser.parse_args()
-    gc.disable()
-    crowd, work = _filled(options.connections)
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-    gc.set_threshold(700, 10, 1 << 30)  # as natlb does
-    asyncio.run(_measure(crowd, work))
+    with collected_as_in_natlb():
+        crowd, work = _filled(options.connections)
+        asyncio.run(_measure(crowd, work))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What being watched costs: how long a scrape keeps packets waiting, and what timing adds to a packet."""
 
-import gc
 import time
 import timeit
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ import pytest
 from natlb.metrics.registry import registry
 from natlb.metrics.render import format_for, render
 from natlb.metrics.timing import Stopwatch
+from tests.garbage import collected_as_in_natlb
 from tests.unit.core.packets import SYN, segment
 from tests.unit.metrics.balancer import Balancer, many
 
@@ -23,17 +23,14 @@ def crowded() -> Iterator[Balancer]:
     """A balancer with all of them."""
     balancer = many(_SERVERS, 4 * _CONNECTIONS)
     engine = balancer.engine
-    gc.disable()  # a full collection would walk the table: natlb has none either
-    for number in range(_CONNECTIONS):
-        client = f"11.{number >> 14 & 255}.{number >> 6 & 255}.1", 1024 + (number & 63)
-        engine.handle_packet(segment(client, ("44.2.2.2", 8888), SYN, seq=1), 0.0)
-        while engine.next_event():
-            pass
-    assert len(engine) == _CONNECTIONS
-    gc.freeze()
-    gc.enable()
-    yield balancer
-    gc.unfreeze()
+    with collected_as_in_natlb():
+        for number in range(_CONNECTIONS):
+            client = f"11.{number >> 14 & 255}.{number >> 6 & 255}.1", 1024 + (number & 63)
+            engine.handle_packet(segment(client, ("44.2.2.2", 8888), SYN, seq=1), 0.0)
+            while engine.next_event():
+                pass
+        assert len(engine) == _CONNECTIONS
+        yield balancer
 
 
 @pytest.mark.timeout(900)

@@ -278,13 +278,24 @@ _RECEIVING, _SENDING = 1, 2
 _REPAIR_OFF_WITHOUT_A_WORD = -1
 
 
+@contextlib.contextmanager
+def _at_the_numbers(end: socket.socket, queue: int) -> Iterator[None]:
+    """Open one queue of an end, so that its sequence number can be read and written.
+
+    The kernel takes SO_REUSEADDR from a socket that was opened so, and its port would be taken for as long as it is in
+    TIME_WAIT: from any test whose connection happens to get the same one.
+    """
+    end.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    end.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, queue)
+    yield
+    end.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _REPAIR_OFF_WITHOUT_A_WORD)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
 def _expects(end: socket.socket) -> int:
     """Return the sequence number that an end waits for, from its own kernel."""
-    end.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
-    end.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, _RECEIVING)
-    number = end.getsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ)
-    end.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _REPAIR_OFF_WITHOUT_A_WORD)
-    return number & 0xFFFFFFFF
+    with _at_the_numbers(end, _RECEIVING):
+        return end.getsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ) & 0xFFFFFFFF
 
 
 def _forge(pair: Pair, victim: str, offset: int) -> None:
@@ -511,10 +522,8 @@ def _meet_at_once(pair: Pair, listener: socket.socket) -> Pair:
 
 def _begin_at(client: socket.socket, number: int) -> None:
     """Let a socket that is not yet connected begin with a sequence number of our choice."""
-    client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
-    client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, _SENDING)
-    client.setsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ, number)
-    client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _REPAIR_OFF_WITHOUT_A_WORD)
+    with _at_the_numbers(client, _SENDING):
+        client.setsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ, number)
 
 
 @pytest.fixture

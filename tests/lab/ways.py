@@ -206,10 +206,13 @@ def connect(lab: Lab, way: Way, number: int, listener: socket.socket, client: so
 def client_socket(lab: Lab, way: Way, port: int = 0) -> socket.socket:
     """Return a socket on the client, bound to a port if one is given, not yet connected."""
     made = lab.open_socket("client", way.family, socket.SOCK_STREAM)
-    made.settimeout(5)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if port:
-        made.bind((way.any, port))
+    with contextlib.ExitStack() as stack:
+        stack.push(made)
+        made.settimeout(5)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port:
+            made.bind((way.any, port))
+        stack.pop_all()
     return made
 
 

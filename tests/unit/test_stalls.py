@@ -4,12 +4,12 @@
 in one go would take longer than the bound, and the processor's time is measured, so that a busy machine does no harm.
 """
 
-import gc
 from collections.abc import Iterator
 
 import pytest
 
 from tests.bench.stalls import ALGORITHMS, COMMANDS, Crowd, changes
+from tests.garbage import collected_as_in_natlb
 
 _CONNECTIONS, _SERVERS = 10_000, 650
 
@@ -18,18 +18,13 @@ _BOUND = 0.008
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_collection() -> Iterator[None]:
-    """What the tests before have left is not to be collected here; natlb itself has no full collections."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    yield
-    gc.enable()
-    gc.unfreeze()
+def _collector() -> Iterator[None]:
+    with collected_as_in_natlb():
+        yield
 
 
 @pytest.fixture(scope="module")
-def crowd(_no_collection: None) -> Crowd:
+def crowd(_collector: None) -> Crowd:
     """A balancer with many of everything."""
     made = Crowd(_CONNECTIONS, _SERVERS)
     assert made.fill().own < _BOUND
