@@ -20,12 +20,14 @@ A process that has less to begin with keeps what it has of these. Without CAP_SE
 which then means nothing any more either, since nothing that it starts gains what it has not.
 
 Python has no calls for this, so the C library and the kernel are called directly: `prctl`, `capget` and `capset`. They
-are about one thread, and those that it starts. That there is no other one yet is looked at afterwards.
+are about one thread, and those that it starts. That there is no other one any more is looked at afterwards; one that
+was waited for may take a moment to be gone (Python says so when the last line of it has run).
 """
 
 import concurrent.futures.thread  # noqa: F401 - asyncio loads it with the first thread: who cannot read it may be asking
 import ctypes
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,10 @@ _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 38, 
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
+_MOMENT: Final = 2.0
+"""Seconds that a thread may take to be gone, on a machine that has much to do; most take a hundred microseconds."""
+
+
 class _Header(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 
@@ -61,7 +67,7 @@ class _Half(ctypes.Structure):
 def drop(uid: int | None, gid: int | None) -> None:
     """Keep what packets need; become this user and of this group, where they are given. For good.
 
-    To be called by the only thread. ProcessError, with the reason, if it cannot be done.
+    To be called by the only thread that goes on. ProcessError, with the reason, if it cannot be done.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     had, _ = _held(libc)
@@ -132,14 +138,26 @@ def _keep(libc: ctypes.CDLL, kept: int, handed_on: int) -> None:
 
 
 def _check_all_threads(kept: int) -> None:
-    """Raise ProcessError if a thread may more than it should, which one that was started before would."""
+    """Raise ProcessError if a thread may more than it should and stays, which one that was started before would."""
+    until = time.monotonic() + _MOMENT
+    while (thread := _other_thread(kept)) is not None:
+        if time.monotonic() > until:
+            raise ProcessError(f"thread {thread} has kept its privileges; please report it")
+        time.sleep(0.001)
+
+
+def _other_thread(kept: int) -> str | None:
+    """Return number and name of a thread that may more than it should."""
     for status in Path("/proc/self/task").glob("*/status"):
-        lines = dict(line.split(":\t", 1) for line in status.read_text(encoding="ascii").splitlines() if ":\t" in line)
+        try:
+            text = status.read_text(encoding="ascii")
+        except (FileNotFoundError, ProcessLookupError):  # it is gone
+            continue
+        lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
         held = int(lines["CapPrm"], 16) | int(lines["CapEff"], 16)
         if held & ~kept or lines.get("NoNewPrivs", "1").strip() != "1":
-            raise ProcessError(
-                f"thread {status.parent.name} ({lines['Name']}) has kept its privileges; please report it"
-            )
+            return f"{status.parent.name} ({lines['Name']})"
+    return None
 
 
 def _set_of(numbers: Iterable[int]) -> int:

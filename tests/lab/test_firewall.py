@@ -3,11 +3,12 @@
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from netns.balancer import Natlb
 from netns.build import Lab
 from netns.topology import SEED
 from netns.web import pattern
@@ -29,10 +30,16 @@ def pattern_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def firewalled(lab: Lab) -> Iterator[Lab]:
-    with stateful_firewall(lab):
+def check(lab: Lab) -> Iterator[Callable[[], None]]:
+    with stateful_firewall(lab) as found_nothing:
         lab.start_all()
-        yield lab
+        yield found_nothing
+
+
+@pytest.fixture
+def firewalled(lab: Lab, check: Callable[[], None]) -> Iterator[Lab]:
+    yield lab
+    check()
 
 
 def test_the_firewall_passes_a_remote_client(firewalled: Lab, vip: str) -> None:
@@ -75,7 +82,7 @@ def test_the_firewall_passes_servers_on_loopback(firewalled: Lab) -> None:
     )
     for host, address in (("lb", "127.0.0.1"), ("lb", SEED.balancer.ipv4), ("client", SEED.balancer.ipv4)):
         assert answering_server(firewalled, host, address, port=8889) == "local"
-    assert local.stop() == 0
+    _stop_softly(local)
 
 
 def test_a_refused_connection_is_no_invalid_packet(firewalled: Lab) -> None:
@@ -108,6 +115,11 @@ def test_a_refusal_needs_the_rule_for_untracked_packets_and_nothing_else(firewal
     assert nobody.stop() == 0
 
 
+def _stop_softly(natlb: Natlb) -> None:
+    """End natlb when its connections have ended: a FIN that is sent again when it has gone is rightly INVALID."""
+    assert natlb.stop(signum=signal.SIGUSR1) == 0
+
+
 _FULL_NAT = """\
 listen full
  bind {wildcard}:8892
@@ -135,8 +147,7 @@ def test_the_firewall_passes_full_nat(firewalled: Lab, balancer: str, server: st
     full = firewalled.start_natlb(config, ["--queue", "9"], stats_socket=None)
     for host in ("client", "lb"):
         assert answering_server(firewalled, host, balancer, port=8892) == "server1"
-    # Softly: a FIN that is sent again when natlb has gone is rightly INVALID.
-    assert full.stop(signum=signal.SIGUSR1) == 0
+    _stop_softly(full)
 
 
 @pytest.mark.parametrize("address", [SEED.balancer.ipv4, SEED.balancer.ipv6], ids=["ipv4", "ipv6"])

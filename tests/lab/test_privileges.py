@@ -124,6 +124,28 @@ def use_everything(lab: Lab, natlb: Natlb, syslog: socket.socket) -> None:
     natlb.ask("set profiling packets off")
 
 
+_LETS_GO_BESIDE_A_THREAD = """\
+import sys, threading, time
+from natlb import privileges
+from natlb.errors import ProcessError
+
+threading.Thread(target=time.sleep, args=(float(sys.argv[1]),), daemon=True).start()
+try:
+    privileges.drop(None, None)
+except ProcessError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(("lasts", "said"), [("0.3", ""), ("60", "has kept its privileges")], ids=["ends", "stays"])
+def test_a_thread_that_ends_is_waited_for_and_one_that_stays_is_told(lasts: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LETS_GO_BESIDE_A_THREAD, lasts], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert said in done.stderr
+    assert done.returncode == bool(said)
+
+
 @pytest.mark.parametrize(("uid", "gid", "lines"), _USERS.values(), ids=_USERS)
 def test_every_thread_holds_five_capabilities_and_all_of_natlb_works(
     served: Lab, watched: Path, uid: int, gid: int, lines: str
