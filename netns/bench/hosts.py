@@ -67,7 +67,12 @@ def set_up(lab: Lab, host: str, settings: Mapping[str, str]) -> None:
 
 
 def prepare(lab: Lab) -> None:
-    """Let the hosts have many connections, and the client many addresses."""
+    """Let the hosts have many connections, and the client many addresses.
+
+    Who sends fills his window, whatever congestion control this machine has chosen: BBR would send as fast as it
+    believes the way to be, and leave the processors idle, which says little of the balancer. Reno is the one that every
+    kernel has, and that every namespace may choose.
+    """
     for host in lab.topology.hosts:
         set_up(
             lab,
@@ -76,6 +81,7 @@ def prepare(lab: Lab) -> None:
                 "net.core.somaxconn": "65535",
                 "net.ipv4.tcp_max_syn_backlog": "65535",
                 "net.ipv4.ip_local_port_range": "1024 65535",
+                "net.ipv4.tcp_congestion_control": "reno",
             },
         )
     client = lab.topology.client
