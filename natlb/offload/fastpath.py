@@ -85,6 +85,10 @@ PATIENCE_OF_TCP: Final = 0.02
 """The same of segments. Their receiver puts them in order, and a bulk transfer rarely leaves the gap that is waited
 for: it is better off with the one disorder, and soon."""
 
+MOST_PASSED: Final = 4096
+"""Packets of a connection that follow in that time, at most: half of what finds room in the queue. What would be lost
+there had better overtake."""
+
 _ROW: Final = Struct("=I")
 _HANDLED_WORDS: Final = HANDLED.size // 4
 _NANO: Final = 1_000_000_000
@@ -482,6 +486,7 @@ class FastPath:
             NOBODY,
             0,
             BOTH_CHANGING if behind else 0,
+            MOST_PASSED,
         )
 
     def _look_up(self, row: int) -> Row:

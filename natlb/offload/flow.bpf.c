@@ -73,7 +73,7 @@ static void (*ringbuf_submit)(void *record, __u64 flags) = (void *)BPF_FUNC_ring
 
 /* ---- What the maps hold: see natlb/offload/layout.py ------------------------------------------------------------ */
 
-enum { LAYOUT = 2, SNAP = 2048 };
+enum { LAYOUT = 3, SNAP = 2048 };
 
 enum state { INIT, SYN_RECEIVED, ESTABLISHED, CLIENT_FIN, SERVER_FIN, BOTH_FIN, TRANS, BOTH_WAYS };
 
@@ -133,7 +133,7 @@ struct connection {
     __u8 by;
     __u8 before;     /* the state that a RST has ended */
     __u8 changing;   /* a bit for each direction whose packets are still passed on, and OUT_OF_TURN */
-    __u8 zero[4];
+    __u32 passes;    /* so many more may be passed on: then patience is at its end, too */
 };
 
 /* What only Python writes, without a system call, while packets of a connection still go to it. */
@@ -222,7 +222,8 @@ const volatile __u32 facts[] SEC(".rodata") = {
     offsetof(struct connection, seen), offsetof(struct connection, sides[0]), offsetof(struct connection, sides[1]),
     offsetof(struct side, following), offsetof(struct side, shift), offsetof(struct connection, opened),
     offsetof(struct connection, identity), offsetof(struct connection, passed), offsetof(struct connection, state),
-    offsetof(struct connection, changing), offsetof(struct handled, following), offsetof(struct handled, edge),
+    offsetof(struct connection, changing), offsetof(struct connection, passes), offsetof(struct handled, following),
+    offsetof(struct handled, edge),
     INIT, SYN_RECEIVED, ESTABLISHED, CLIENT_FIN, SERVER_FIN, BOTH_FIN, TRANS, BOTH_WAYS,
 };
 
@@ -652,9 +653,10 @@ INLINE void take_over(struct side *side, const volatile struct handled *theirs, 
  *
  * The queue to the engine keeps its order, so there is none between us any more once the last that was passed on is the
  * last that has left the engine. Of TCP both directions change over together, because the window takes numbers of both.
- * Where something comes all the time, or something was lost, the moment never comes. When patience is at its end, each
- * direction changes over with its next packet, and overtakes what is still under way; that has nothing to say any more
- * which the next packet does not say. Numbers of a direction are the engine's until it has changed over. */
+ * Where something comes all the time, or something was lost, the moment never comes. When patience is at its end, by
+ * the clock or because more packets would find no room in the queue, each direction changes over with its next packet,
+ * and overtakes what is still under way; that has nothing to say any more which the next packet does not say. Numbers
+ * of a direction are the engine's until it has changed over. */
 INLINE int is_in_turn(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow,
                       struct connection *connection, __u64 now, __u8 version)
 {
@@ -679,11 +681,12 @@ INLINE int is_in_turn(struct __sk_buff *skb, const struct packet *packet, const 
     if (!in_turn && *passed == *left && (!is_tcp || *peer_passed == *peer_left)) {
         in_turn = 1;
         connection->changing &= is_tcp ? 0 : ~mine;
-    } else if (!in_turn && now >= connection->patience) {
+    } else if (!in_turn && (now >= connection->patience || !connection->passes)) {
         in_turn = 1;
         connection->changing = (changing & ~mine) | OUT_OF_TURN;
     } else if (!in_turn) {
         *passed = number;
+        connection->passes--;
     }
     if (in_turn && is_tcp && changing & 1)
         take_over(&connection->sides[0], theirs, 0);

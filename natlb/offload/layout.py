@@ -24,7 +24,7 @@ from natlb.core.flow import FlowKey
 from natlb.core.states import State
 from natlb.errors import OffloadError
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 """The number of this layout. Maps that a run of natlb with another one has left are not taken over."""
 
 STATES: Final = (
@@ -55,12 +55,12 @@ KEYS: Final = Struct("=" + 2 * "16s16s4sBB2x")
 FLOWS: Final = Struct("=" + 2 * "16s16s4sHHIIB3x")
 """Two keys and two flows, one after the other, those of direction ORIGINAL first."""
 
-CONNECTION: Final = Struct("=4xIQ" + 2 * "QQIIIBBH" + "QQ8sQIIBBBB4x")
+CONNECTION: Final = Struct("=4xIQ" + 2 * "QQIIIBBH" + "QQ8sQIIBBBBI")
 """A lock; generation; last sign of life; then for each direction packets, bytes of payload, `following`, `acked`,
 `edge`, `shift` and `offered` of `natlb.core.ledger`; when it was opened, when answered; identity; until when packets
 follow those that went to the engine, and the fingerprint of the last that did, by direction; state, and by whom; before
 a RST, which state; the directions whose packets are still passed on, a bit for each, and whether they stopped to be
-out of turn.
+out of turn; how many more of them may be passed on.
 
 All times are nanoseconds of the monotonic clock. The generation tells a connection from those that had its row before.
 """
@@ -128,6 +128,7 @@ class Row(NamedTuple):
     by: int
     before: int
     changing: int
+    passes: int
 
 
 FACTS: Final = (
@@ -157,6 +158,7 @@ FACTS: Final = (
     112,
     120,
     123,
+    124,
     # of what Python says where the numbers are.
     8,
     24,

@@ -124,6 +124,21 @@ def test_who_is_never_done_is_overtaken_once_patience_ends(cross: Callable[..., 
     assert monotonic() - begun > 0.2
 
 
+def test_who_fills_the_queue_is_overtaken_before(
+    cross: Callable[..., Crossing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastpath, "MOST_PASSED", 100)
+    crossing = cross(FOREVER)
+    crossing.handle(0)
+    flow = next(pair[0] for pair in crossing.flows if isinstance(pair[0], Datagrams))
+    for _ in range(100):
+        crossing.come(flow.speak(crossing.random))
+    assert crossing.carried == 0
+    for _ in range(100):
+        crossing.come(flow.speak(crossing.random))
+    assert crossing.carried == 100
+
+
 NEWS = Said(2**31 - 1, 2**31 - 1, 2**31 - 1)
 
 

@@ -68,7 +68,7 @@ def test_every_state_that_a_connection_can_have_there_has_a_number_of_its_own():
 
 
 def test_the_words_that_are_compared_are_the_counters_of_packets():
-    row = layout.CONNECTION.pack(0, 0, 11, *[0] * 7, 22, *[0] * 9, bytes(8), *[0] * 7)
+    row = layout.CONNECTION.pack(0, 0, 11, *[0] * 7, 22, *[0] * 9, bytes(8), *[0] * 8)
     words = memoryview(row).cast("Q")
     assert len(words) == layout.WORDS
     assert [words[at] for at in layout.PACKETS_AT] == [11, 22]
