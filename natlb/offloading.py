@@ -354,10 +354,7 @@ class Offloader:
             path = self._path
             if path is None:
                 continue
-            for piece in path.reports():
-                now = time.monotonic()
-                for connection, report in piece:
-                    self._offloading.learn(connection, report, now)
+            for _ in self._offloading.catch_up_all(time.monotonic):
                 self._settle()
                 await asyncio.sleep(0)
                 if path is not self._path:

@@ -36,7 +36,7 @@ are now. A datagram of UDP has no numbers, and needs none of that.
 """
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from natlb.core.enums import Constant
@@ -135,6 +135,12 @@ class FlowCache(Protocol):
 
     def read(self, connection: Connection) -> Report:
         """Return a report about a connection that was entered."""
+
+    def reports(self) -> Iterator[Iterable[tuple[Connection, Report]]]:
+        """Go over all connections, a piece at a time: those of which packets came since their last report.
+
+        Between two pieces connections may come and go.
+        """
 
     def ended(self) -> Iterable[Connection]:
         """Return those of which both sides have closed, or one has reset, since the last time. They are still there.
@@ -294,6 +300,14 @@ class Offloading:
         """Learn what has become of a connection by now, if it is offloaded."""
         if connection.offloaded and self.cache is not None:
             self.learn(connection, self.cache.read(connection), now)
+
+    def catch_up_all(self, clock: Callable[[], float]) -> Iterator[None]:
+        """Learn what has become of all that are offloaded, a piece at a time; between two the table may change."""
+        for piece in self.cache.reports() if self.cache is not None else ():
+            now = clock()
+            for connection, report in piece:
+                self.learn(connection, report, now)
+            yield
 
     def is_silent(self, connection: Connection, now: float) -> bool:
         """Whether an offloaded connection has been silent for as long as it may be, with what the cache has seen."""

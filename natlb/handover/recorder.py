@@ -129,10 +129,8 @@ class Recorder:
         """Write all that there is of connections: the engine must not decide about packets any more."""
         self.settle()
         self._is_full = False
-        offloading = self.engine.offloading
-        for piece in self.engine.pieces(CHUNK):
-            for connection in piece:
-                offloading.catch_up(connection, now)
+        for _ in self.engine.offloading.catch_up_all(lambda: now):
+            pass
         self.settle()  # who was found to be over
         for row in self._later:
             self._renew(row)

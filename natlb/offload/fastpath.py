@@ -41,7 +41,7 @@ from collections.abc import Callable, Iterator, Mapping
 from struct import Struct
 from typing import Final, NamedTuple, cast
 
-from natlb.core.flow import Connection, Direction, FlowKey, reverse
+from natlb.core.flow import Connection, Direction, FlowKey
 from natlb.core.ledger import Ledger
 from natlb.core.offloading import Change, Report
 from natlb.core.packet import TCP
@@ -66,9 +66,9 @@ from natlb.offload.layout import (
     STATES,
     WORDS,
     Row,
+    key_of_answers,
     packed_flows,
     packed_key,
-    rewritten,
     unpacked_key,
 )
 from natlb.offload.libbpf import LOCK, Pieces, Ring, content_of
@@ -265,10 +265,9 @@ class FastPath:
         self._handled[_HANDLED_WORDS * self._row_of[connection.index] + direction] = packet
 
     def reports(self) -> Iterator[list[tuple[Connection, Report]]]:
-        """Go over all connections, a piece at a time: those of which packets were carried since their last report.
+        """Report on all connections that packets were carried of, as `FlowCache.reports` says.
 
-        A piece takes less than a millisecond, and is empty when nothing was carried. Between two pieces connections may
-        come and go.
+        A piece takes less than a millisecond.
         """
         start = 0
         while start < len(self._owners):
@@ -491,7 +490,11 @@ class FastPath:
 
     def _look_up(self, row: int) -> Row:
         # An array has all its entries.
-        now = Row._make(CONNECTION.unpack(cast("bytes", self._rows.lookup(_ROW.pack(row), LOCK))))
+        return self._read(row, cast("bytes", self._rows.lookup(_ROW.pack(row), LOCK)))
+
+    def _read(self, row: int, content: "bytes | memoryview", at: int = 0) -> Row:
+        """Return what stands in a row, of which this is the content."""
+        now = Row._make(CONNECTION.unpack_from(content, at))
         # Of a direction that has not changed over, the engine's numbers are the ones that count.
         at = _HANDLED_WORDS * row
         if now.changing & 1 << Direction.ORIGINAL:
@@ -511,9 +514,7 @@ class FastPath:
         return report
 
     def _piece(self, start: int) -> list[tuple[Connection, Report]]:
-        pieces = self._pieces
-        pieces.start(_ROW.pack(start - 1) if start else None)
-        count = pieces.read(min(PIECE, len(self._owners) - start))
+        pieces, count = self._pieces, self._read_piece(start)
         # Most rows are as they were: that is seen by comparing whole columns, which costs next to nothing.
         words = pieces.values[: count * CONNECTION.size].cast("Q")
         columns = [words[at::WORDS].tolist() for at in PACKETS_AT]
@@ -524,31 +525,41 @@ class FastPath:
         for at, (ours, theirs, told_ours, told_theirs) in enumerate(zip(*columns, *told, strict=True)):
             connection = self._owners[start + at]
             if connection is not None and (ours != told_ours or theirs != told_theirs):
-                now = Row._make(CONNECTION.unpack_from(pieces.values, at * CONNECTION.size))
+                now = self._read(start + at, pieces.values, at * CONNECTION.size)
                 piece.append((connection, self._report(start + at, now)))
         return piece
 
+    def _read_piece(self, start: int) -> int:
+        """Read the rows from one on, as many as a piece has; return how many there are."""
+        self._pieces.start(_ROW.pack(start - 1) if start else None)
+        return self._pieces.read(min(PIECE, len(self._owners) - start))
+
     def _take_stock(self) -> None:
         """Find out what an earlier run has left: both flows of a connection, or else half of one is removed."""
-        pieces, found, used = Pieces(self._flows, 1024), [], set()
+        pieces = Pieces(self._flows, 1024)
+        flows: dict[bytes, bytes] = {}
         while count := pieces.read():
-            for at in range(count):
-                key = bytes(pieces.keys[at * KEY.size : (at + 1) * KEY.size])
-                flow = bytes(pieces.values[at * FLOW.size : (at + 1) * FLOW.size])
-                found.append((key, flow))
-        for packed, flow in found:
-            key = unpacked_key(packed)
-            other = reverse(rewritten(flow, key))
+            keys, values = bytes(pieces.keys[: count * KEY.size]), bytes(pieces.values[: count * FLOW.size])
+            flows |= zip(_cut(keys, KEY.size), _cut(values, FLOW.size), strict=True)
+        found: dict[int, tuple[bytes, bytes]] = {}
+        for key, flow in flows.items():
+            other = key_of_answers(key, flow)
             *_, row, generation, direction = FLOW.unpack(flow)
-            answer = self._flows.lookup(packed_key(other))
+            answer = flows.get(other)
             if answer is None or FLOW.unpack(answer)[-3:] != (row, generation, direction ^ 1):
-                self._flows.delete_all(packed)
+                self._flows.delete_all(key)
             elif direction == Direction.ORIGINAL:
                 self._grow(row + 1)
                 self._generations[row] = generation
-                used.add(row)
-                self._survivors.append(_survivor(row, key, other, self._look_up(row)))
-        self._free = [row for row in self._free if row not in used]
+                found[row] = key, other
+        for start in range(0, max(found, default=-1) + 1, PIECE):
+            for at in range(self._read_piece(start)):
+                if (keys_of := found.get(start + at)) is not None:
+                    now = self._read(start + at, self._pieces.values, at * CONNECTION.size)
+                    original, reply = map(unpacked_key, keys_of)
+                    opened, report = now.opened / _NANO, _report_of(now)
+                    self._survivors.append(Survivor(start + at, original, reply, now.identity, opened, report))
+        self._free = [row for row in self._free if row not in found]
 
     # What the program says
 
@@ -588,15 +599,8 @@ def _report_of(now: Row, packets: int = 0, reply_packets: int = 0, octets: int =
     )
 
 
-def _survivor(row: int, original: FlowKey, reply: FlowKey, now: Row) -> Survivor:
-    return Survivor(
-        row,
-        original,
-        reply,
-        now.identity,
-        now.opened / _NANO,
-        _report_of(now),
-    )
+def _cut(content: bytes, size: int) -> Iterator[bytes]:
+    return (content[at : at + size] for at in range(0, len(content), size))
 
 
 def _empty(source: socket.socket) -> None:

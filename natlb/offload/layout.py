@@ -46,6 +46,8 @@ NOBODY: Final = 2
 KEY: Final = Struct("=16s16s4sBB2x")
 """Source and destination address, both ports as they stand in a packet, protocol, IP version. IPv4 addresses are
 followed by zeros."""
+_ENDS: Final = 16 + 16 + 4
+"""Bytes of the addresses and ports in it."""
 
 FLOW: Final = Struct("=16s16s4sHHIIB3x")
 """Addresses and ports to write; by how much checksums move because of the addresses, and of the ports, in the byte
@@ -223,11 +225,10 @@ def packed_flows(original: FlowKey, reply: FlowKey, row: int, generation: int) -
     )
 
 
-def rewritten(flow: bytes, key: FlowKey) -> FlowKey:
-    """Return the tuple that a flow makes packets of tuple `key` into."""
+def key_of_answers(key: bytes, flow: bytes) -> bytes:
+    """Return the key that answers have to the packets which a flow makes of those with its own key."""
     source, destination, ports, *_ = FLOW.unpack(flow)
-    size = 4 if len(key) == 13 else 16
-    return bytes(source[:size] + destination[:size] + ports + key[-1:])
+    return bytes(destination + source + ports[2:] + ports[:2] + key[_ENDS:])
 
 
 _NUMBER: Final = partial(int.from_bytes, byteorder="big")

@@ -120,10 +120,6 @@ class Path(Program):
             os.eventfd_read(self.events)
         return super().ended()
 
-    def reports(self) -> Iterator[list[tuple[Connection, object]]]:
-        for connection in list(self.rows):
-            yield [(connection, self.read(connection))]
-
     def survivors(self) -> list[Survivor]:
         return []
 

@@ -141,6 +141,10 @@ class Program:
         there.packets = back.packets = there.octets = back.octets = 0
         return report
 
+    def reports(self):
+        for connection in list(self.rows):
+            yield [(connection, self.read(connection))]
+
     def ended(self):
         over, self.over = self.over, []
         return [connection for connection in over if connection in self.rows]
