@@ -35,8 +35,7 @@ connection is withdrawn, the segment decided about as ever, and the connection o
 are now. A datagram of UDP has no numbers, and needs none of that.
 """
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from natlb.core.enums import Constant
@@ -183,6 +182,11 @@ def _way(here: State, state: State, by: Direction, before: State) -> Way:
     if state is not State.TRANS or closed_by is None or before is here:
         return _WAYS[here, state, by]
     return _WAYS[here, before, closed_by] + _WAYS[before, state, by]
+
+
+def _beyond(known: Sequence[int], totals: tuple[int, int]) -> tuple[int, int]:
+    """Return how much more the totals of both directions are than what is known of them."""
+    return max(0, totals[0] - known[0]), max(0, totals[1] - known[1])
 
 
 def fingerprint(view: PacketView) -> int:
@@ -356,23 +360,18 @@ class Offloading:
         What the cache saw is newer than what the table was told, and its numbers are known to the last packet.
         """
         ledger, row = self._ledger, 2 * connection.index
-        for name in ("offered", "shift"):
-            column = getattr(ledger, name)
-            column[row : row + 2] = array(column.typecode, getattr(report, name))
+        for sender in (0, 1):
+            ledger.offered[row + sender] = report.offered[sender]
+            ledger.shift[row + sender] = report.shift[sender]
         if report.answered >= 0:
             ledger.answered[connection.index] = report.answered
-        packets = [
-            max(0, total - known) for total, known in zip(report.packets, ledger.packets[row : row + 2], strict=True)
-        ]
-        octets = [
-            max(0, total - known) for total, known in zip(report.octets, ledger.octets[row : row + 2], strict=True)
-        ]
+        packets = _beyond(ledger.packets[row : row + 2], report.packets)
+        octets = _beyond(ledger.octets[row : row + 2], report.octets)
         connection.aside = 0
         self.keep(connection)
         if report.state is not connection.state:
             self._move(connection, report.state, report.seen, report.by or Direction.ORIGINAL)
-        since = report._replace(packets=(packets[0], packets[1]), octets=(octets[0], octets[1]))
-        self.learn(connection, since, now)
+        self.learn(connection, report._replace(packets=packets, octets=octets), now)
         if report.state in FINISHED:
             self.withdraw(connection, now)
 
