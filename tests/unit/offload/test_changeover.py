@@ -182,7 +182,9 @@ def test_of_a_direction_that_has_lost_patience_what_is_late_is_overtaken(cross: 
     assert path.change(connection, back, before) is Change.ALONE
     ledger.following[at] = ledger.following[at + 1] = 77
     path.follow_along(connection)
-    assert path.read(connection).following == (client.next, 77), "each direction has its own owner"
+    (told,) = [report for piece in path.reports() for each, report in piece if each is connection]
+    for report in told, path.read(connection):
+        assert report.following == (client.next, 77), "each direction has its own owner"
 
 
 PAYLOADS = [b"", b"?", b"three", b"x" * 55, b"x" * 56, b"x" * 57, b"x" * 1400]
