@@ -294,8 +294,13 @@ class Daemon:
             await asyncio.sleep(min(0.5, max(0.0, due - now)) if due is not None else 0.5)
 
     async def _hear_what_waits(self) -> None:
-        """Let packets that came while we stood still be seen, before anybody is taken for silent."""
+        """Look at packets that came while we stood still, before anybody is taken for silent.
+
+        The event loop may not have seen yet that there are any: its waiting is over when the process goes on, and then
+        it does what is due before it looks.
+        """
         for _ in range(_TURNS_TO_CATCH_UP):
+            self._on_packets()
             if not self._packets.had_more:
                 break
             await asyncio.sleep(0)

@@ -3,7 +3,8 @@
 The two ends are where home-made captures go wrong. A capture has begun when tcpdump says so, not when it was started;
 and a packet that the kernel has queued for tcpdump is lost when tcpdump is stopped before it read it. So starting waits
 for the words `listening on`, packets are handed over at once (`--immediate-mode`) and written at once (`-U`), and
-stopping waits until the file has ceased to grow.
+stopping waits until the file has ceased to grow while tcpdump had nothing to do. On a busy machine it may not grow
+because tcpdump has to wait for a processor.
 """
 
 import re
@@ -65,8 +66,13 @@ class Capture:
         """Bytes that its file has so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
+    @property
+    def behind(self) -> bool:
+        """Whether tcpdump has something to write."""
+        return self._tcpdump.busy
+
     def settle(self, quiet: float = 0.15, seconds: float = 10.0) -> None:
-        """Return once the file has not grown for `quiet` seconds."""
+        """Return once nothing has come for `quiet` seconds."""
         settle([self], quiet, seconds)
 
     def stop(self, *, settled: bool = False) -> None:
@@ -108,11 +114,12 @@ class Capture:
 
 
 def settle(captures: Sequence[Capture], quiet: float = 0.15, seconds: float = 10.0) -> None:
-    """Return once none of the files has grown for `quiet` seconds."""
+    """Return once nothing has come to any of them for `quiet` seconds."""
     size, still = -1, 0
     for _ in every(0.03, seconds):
+        behind = any(capture.behind for capture in captures)
         before, size = size, sum(capture.size for capture in captures)
-        still = still + 1 if size == before else 0
+        still = still + 1 if size == before and not behind else 0
         if still * 0.03 >= quiet:
             return
 

@@ -135,6 +135,15 @@ class Service:
                 start_new_session=True,
             )
 
+    @property
+    def busy(self) -> bool:
+        """Whether it runs, or would if a processor were free: not while it waits for something to happen."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text("utf-8", "replace")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return stat.rpartition(") ")[2][:1] in ("R", "D")
+
     def log(self) -> str:
         """All that it said so far, on stdout and stderr."""
         if self._log:

@@ -98,16 +98,17 @@ class Feed:
             ready.append(heapq.heappop(self._waiting))
         return ready
 
-    def rest(self, seconds: float = 1.0) -> list[Packet]:
+    def rest(self, seconds: float = 2.0) -> list[Packet]:
         """Return, in order, all that is on its way, and end the captures; LabError when packets were lost.
 
         Where traffic does not cease for so long there is no such moment, and no telling what was lost after it.
         """
         for _ in every(0.15, seconds):
+            behind = any(capture.behind for capture, _ in self._captures)
             found = self.new()
             for packet in found:
                 heapq.heappush(self._waiting, packet)
-            if not found:
+            if not found and not behind:
                 for capture, _ in self._captures:
                     capture.stop(settled=True)
                 break

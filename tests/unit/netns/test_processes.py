@@ -73,3 +73,19 @@ def test_every_yields_at_once_and_stops_in_time():
     began = time.monotonic()
     assert len(list(every(0.02, 0.1))) >= 2
     assert time.monotonic() - began < 5
+
+
+def test_a_service_is_busy_while_it_has_something_to_do(tmp_path):
+    it = service(tmp_path, "print('ready', flush=True)\nwhile True: pass")
+    it.wait_for("ready")
+    try:
+        assert any(it.busy for _ in every(0.01, 10))
+    finally:
+        it.kill()
+    assert not it.busy
+    it = service(tmp_path, "import time; print('ready', flush=True); time.sleep(60)")
+    it.wait_for("ready")
+    try:
+        assert any(not it.busy for _ in every(0.01, 10))
+    finally:
+        it.kill()
