@@ -42,11 +42,11 @@ def balanced(lab: Lab) -> Lab:
 
 
 @contextmanager
-def _offload(wish: str) -> Iterator[None]:
+def _offload(wish: str) -> Iterator[bool]:
     """Start every natlb with or without its fast path, whatever the environment says about that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(OPTIONS, f"{os.environ.get(OPTIONS, '')} --offload {wish}")
-        yield
+        yield True
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +56,13 @@ def offloaded() -> Iterator[None]:
         yield
 
 
-def _in_userspace(marked: pytest.Item | pytest.Module) -> AbstractContextManager[None]:
-    """Return what the marker `in_userspace` asks for where it stands, which is nothing where there is none."""
+def _in_userspace(marked: pytest.Item | pytest.Module) -> AbstractContextManager[bool]:
+    """Do what the marker `in_userspace` asks for where it stands; say whether it stands there."""
     for marker in marked.iter_markers("in_userspace"):
         [why] = marker.args
         assert why, "a reader wants to know what would be different"
         return _offload("off")
-    return nullcontext()
+    return nullcontext(False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,9 +74,15 @@ def _module_in_userspace(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _test_in_userspace(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have a test that is marked, and its own fixtures, see every packet; a natlb of the module's runs already."""
-    with _in_userspace(request.node):
+    """Have a test that is marked, and its own fixtures, see every packet; a `natlb` that runs already is switched."""
+    with _in_userspace(request.node) as marked:
+        natlb = request.getfixturevalue("natlb") if marked and "natlb" in request.fixturenames else None
+        carries = natlb is not None and natlb.ask("show offload").startswith("state: on\n")
+        if carries:
+            assert natlb.ask("set offload off") == "\n"
         yield
+        if carries:
+            assert natlb.ask("set offload on") == "\n"
 
 
 @pytest.fixture(params=["ipv4", "ipv6"])
