@@ -58,5 +58,9 @@ def test_a_connection_that_comes_back_passes_a_firewall_that_is_set_for_it_and_n
             with pytest.raises(TimeoutError):
                 client.ask()
         finally:
-            shell(firewalled, "lb", f"sysctl -qw {LIBERAL}=1; {command} -Z")
-            assert ask(firewalled.stats_socket, "set offload on") == "\n"
+            shell(firewalled, "lb", f"sysctl -qw {LIBERAL}=1")
+        client.socket.settimeout(10)
+        assert client.socket.recv(65536), "what was dropped is sent again"
+        assert client.ask() == server
+        shell(firewalled, "lb", f"{command} -Z")
+        assert ask(firewalled.stats_socket, "set offload on") == "\n"
