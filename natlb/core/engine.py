@@ -425,6 +425,8 @@ class NatEngine:
             return self._window.opens_anew(view, connection, direction)
         if state is _SYN_RECEIVED and segment is not _RST:
             return self._window.answers(view, connection, direction)
+        if state is State.TRANS and self._window.was_overtaken(view, connection, direction):
+            return False  # sent before what its receiver has reset, it says nothing of what came after
         return self._window.allows(view, connection, direction)
 
     def _starts_over(self, view: PacketView, connection: Connection) -> bool:

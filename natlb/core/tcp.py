@@ -19,6 +19,8 @@ SYN_RECEIVED is half-open: it cost its sender one packet.
 
 A RST does not end an established connection for the NAT: it cannot know whether the peer took it, and a forged one
 must not cut a living connection's mapping. The connection goes to TRANS and comes back if either side goes on talking.
+A segment that others of its sender have overtaken, and that acknowledges less than they, is no sign of that: what its
+receiver says to it, a RST with an old number, would not be believed, and nobody would end the connection any more.
 A half-open connection that is reset has nothing to come back to. It stays ABORTED, or else a SYN, a RST and an ACK,
 all three forged by one host, would make an established connection that no server has ever seen.
 

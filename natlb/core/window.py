@@ -94,6 +94,12 @@ class Window:
         end = self._end(view)
         return (end - self._acked[peer] & _ALL) < _HALF and (end - self._edge[peer] - 2 & _ALL) >= _HALF
 
+    def was_overtaken(self, view: PacketView, connection: Connection, direction: Direction) -> bool:
+        """Whether its sender has acknowledged more already, in a segment that came here sooner."""
+        acknowledged: int = _FIELDS.unpack_from(view.packet, view.transport + 4)[1]
+        before: int = self._acked[2 * connection.index + direction]
+        return (acknowledged - before & _ALL) >= _HALF
+
     def answers(self, view: PacketView, connection: Connection, direction: Direction) -> bool:
         """Whether this segment acknowledges what its sender must have received by now, and no more than was sent."""
         row = 2 * connection.index + direction

@@ -39,12 +39,14 @@ def answering_server(lab: Lab, host: str, address: str, *, seconds: int = 5, por
     return done.stdout.splitlines()[0] if done.returncode == 0 else done.stderr.strip()
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
-    """Wait for a condition, or fail saying what did not come true."""
+def until(
+    condition: Callable[[], bool], what: str, seconds: float = 10.0, *, instead: Callable[[], object] = str
+) -> None:
+    """Wait for a condition, or fail saying what did not come true, and what there is `instead`."""
     for _ in every(0.05, seconds):
         if condition():
             return
-    pytest.fail(f"not within {seconds:g} s: {what}")
+    pytest.fail(f"not within {seconds:g} s: {what} {instead()}".rstrip())
 
 
 def shell(lab: Lab, host: str, script: str, seconds: float = 120) -> str:

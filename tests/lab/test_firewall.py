@@ -18,14 +18,14 @@ from tests.lab.support import Client, answering_server, clients, download, shell
 
 pytestmark = pytest.mark.root
 
-_SIZE = 20_000_000
+SIZE = 20_000_000
 
 
 @pytest.fixture(scope="module")
 def pattern_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("firewall") / "pattern"
     with file.open("wb") as out:
-        out.writelines(pattern(_SIZE))
+        out.writelines(pattern(SIZE))
     return file
 
 
@@ -44,13 +44,13 @@ def firewalled(lab: Lab, check: Callable[[], None]) -> Iterator[Lab]:
 
 def test_the_firewall_passes_a_remote_client(firewalled: Lab, vip: str) -> None:
     assert {answering_server(firewalled, "client", vip) for _ in range(4)} == {"server1", "server2"}
-    download(firewalled, "client", vip, _SIZE)
+    download(firewalled, "client", vip, SIZE)
 
 
 def test_the_firewall_passes_a_transfer_that_loses_packets(firewalled: Lab, vip: str, pattern_file: Path) -> None:
     """The firewall's connection tracking has seen what gets lost."""
     with loss(firewalled):
-        download(firewalled, "client", vip, _SIZE)
+        download(firewalled, "client", vip, SIZE)
         upload(firewalled, "client", vip, pattern_file)
 
 
@@ -72,7 +72,7 @@ def test_the_firewall_passes_a_connection_that_stays_open_across_20_others(firew
 
 def test_the_firewall_passes_a_client_on_the_balancer(firewalled: Lab, vip: str) -> None:
     assert {answering_server(firewalled, "lb", vip) for _ in range(4)} == {"server1", "server2"}
-    download(firewalled, "lb", vip, _SIZE)
+    download(firewalled, "lb", vip, SIZE)
 
 
 def test_the_firewall_passes_servers_on_loopback(firewalled: Lab) -> None:

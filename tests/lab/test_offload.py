@@ -15,15 +15,18 @@ import pytest
 from natlb.offload.libbpf import Map, Pieces, map_info, maps_of
 from netns.balancer import Natlb, configuration
 from netns.build import Lab
+from netns.topology import SEED
 from netns.web import pattern
+from tests.lab.datagrams import MODES, echoes, noise, udp_lb
 from tests.lab.datagrams import client as datagrams_to
-from tests.lab.datagrams import echoes, noise, udp_lb
 from tests.lab.support import clients, download, shell, until, upload, url
+from tests.lab.ways import FULL_NAT_PORTS, WAYS, add_sources
 
 pytestmark = pytest.mark.root
 
 SIZE = 300_000_000
 LARGE = 1_000_000_000
+PORT = SEED.balancer.port
 ECHO = 7000
 """The port of a service of UDP, and of its servers, that send back what they get."""
 FEWEST = 20
@@ -32,7 +35,8 @@ FEWEST = 20
 
 @pytest.fixture(scope="module")
 def hosts(lab: Lab) -> Lab:
-    """The lab with its servers."""
+    """The lab with its servers, and with the addresses that full NAT speaks from."""
+    add_sources(lab)
     for server in lab.topology.servers:
         lab.start_web(server.name)
     return lab
@@ -42,7 +46,9 @@ def start(lab: Lab, wish: str = "on") -> Natlb:
     """Start natlb between client and servers, without checks, which would be packets too."""
     text = configuration(lab.topology, lab.stats_socket).replace(" check\n", "\n")
     assert " check" not in text
-    text += udp_lb(lab, "echo", ECHO, ECHO)
+    text += "".join(way.listen("tcp", PORT, SEED.servers[0].port) for way in WAYS if way.full)
+    for mode, full in MODES.items():
+        text += udp_lb(lab, f"echo-{mode.replace(' ', '-')}-", ECHO + FULL_NAT_PORTS * full, ECHO, full=full)
     return lab.start_natlb(text, ["--offload", wish])
 
 
@@ -69,6 +75,12 @@ def restart(hosts: Lab) -> Iterator[Callable[[str], Natlb]]:
         yield start_next
 
 
+@pytest.fixture(params=MODES.values(), ids=MODES)
+def farther(request: pytest.FixtureRequest) -> int:
+    """By how much the ports of a service are higher than those above: full NAT has its own."""
+    return FULL_NAT_PORTS * int(request.param)
+
+
 def told(natlb: Natlb, command: str = "show offload") -> dict[str, str]:
     return dict(line.split(": ", 1) for line in natlb.ask(command).splitlines() if ": " in line)
 
@@ -91,9 +103,9 @@ def test_it_is_on_all_interfaces_but_loopback(natlb: Natlb) -> None:
     assert (state["state"], state["interfaces"]) == ("on", "3")
 
 
-def test_of_a_large_download_python_sees_hardly_a_packet(hosts: Lab, natlb: Natlb, vip: str) -> None:
+def test_of_a_large_download_python_sees_hardly_a_packet(hosts: Lab, natlb: Natlb, vip: str, farther: int) -> None:
     before, carried = seen_by_python(natlb), counted(natlb, "packets")
-    download(hosts, "client", vip, LARGE)
+    download(hosts, "client", vip, LARGE, port=PORT + farther)
     assert seen_by_python(natlb) - before < FEWEST
     until(lambda: counted(natlb, "packets") - carried > LARGE / 65_536, "what was carried is learned of")
 
@@ -151,23 +163,27 @@ def switching(natlb: Natlb, pause: float = 0.3) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("what", ["download", "upload"])
-def test_it_is_switched_while_bytes_flow(hosts: Lab, natlb: Natlb, vip: str, what: str, file: Path) -> None:
-    carried, handled = counted(natlb, "packets"), seen_by_python(natlb)
+def test_it_is_switched_while_bytes_flow(
+    hosts: Lab, natlb: Natlb, vip: str, farther: int, what: str, file: Path
+) -> None:
+    carried, handled, port = counted(natlb, "packets"), seen_by_python(natlb), PORT + farther
     with switching(natlb):
         if what == "download":
-            download(hosts, "client", vip, SIZE)
-            download(hosts, "client", vip, SIZE)
+            download(hosts, "client", vip, SIZE, port=port)
+            download(hosts, "client", vip, SIZE, port=port)
         else:
-            upload(hosts, "client", vip, file)
-            upload(hosts, "client", vip, file)
+            upload(hosts, "client", vip, file, port=port)
+            upload(hosts, "client", vip, file, port=port)
     assert counted(natlb, "packets") - carried > 1000, "the kernel has carried some"
     assert seen_by_python(natlb) - handled > 1000, "and Python as well"
     until(lambda: all(row["ts"] == "BOTH_FIN" for row in sessions(natlb)), "all connections have ended for natlb too")
 
 
-def test_a_stream_of_datagrams_stays_in_order_while_it_is_switched(hosts: Lab, natlb: Natlb, vip: str) -> None:
+def test_a_stream_of_datagrams_stays_in_order_while_it_is_switched(
+    hosts: Lab, natlb: Natlb, vip: str, farther: int
+) -> None:
     carried, handled, numbers = counted(natlb, "packets"), seen_by_python(natlb), count()
-    with echoes(hosts, ECHO), datagrams_to(hosts, vip, ECHO) as opened:
+    with echoes(hosts, ECHO), datagrams_to(hosts, vip, ECHO + farther) as opened:
         # A flow is offered once a second: so long, and a little longer, it stays on and off.
         with switching(natlb, 1.2) as replies:
             while len(replies) < 4:
@@ -251,7 +267,13 @@ def test_table_and_map_agree_after_churn(hosts: Lab, natlb: Natlb, vip: str) -> 
             disturber.join()
         assert counted(natlb, "packets") > 10_000
         assert [client.ask() for client in staying] == servers
-        until(lambda: len(still_open(natlb)) == 20, "all others have ended")
+        stay = {client.socket.getsockname()[1] for client in staying}
+
+        def others() -> list[dict[str, str]]:
+            return [row for row in still_open(natlb) if int(row["src"].rpartition(":")[2]) not in stay]
+
+        until(lambda: not others(), "all others have ended", instead=lambda: (others(), told(natlb, "show activity")))
+        assert len(still_open(natlb)) == 20
         assert counted(natlb, "connections") == 20
         assert entries_of_the_map(hosts) == 40
     until(lambda: counted(natlb, "connections") == 0, "all have ended")

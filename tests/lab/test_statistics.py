@@ -54,8 +54,14 @@ def way(request: pytest.FixtureRequest) -> Way:
     return found
 
 
+def learn(natlb: Natlb) -> None:
+    """Have natlb learn what the kernel has carried for it until now, which it does within a second otherwise."""
+    natlb.ask("show sess")
+
+
 def rows(natlb: Natlb, proxy: str) -> dict[str, dict[str, str]]:
     """Return the rows of a proxy, by the name of the server, FRONTEND or BACKEND."""
+    learn(natlb)
     table = csv.DictReader(natlb.ask(f"show stat {proxy} -1 -1").removeprefix("# ").strip().splitlines())
     return {row["svname"]: row for row in table}
 
@@ -199,6 +205,7 @@ def test_clearing_forgets_what_was_highest_or_all(lab: Lab, natlb: Natlb) -> Non
     proxy = f"open-{way.name}"
     with listening(lab, _SERVER_PORT) as listener, meeting(lab, way, _OPEN, listener) as pair:
         pair.speak(b"hello")
+        learn(natlb)
         natlb.ask("clear counters")
         row = rows(natlb, proxy)["BACKEND"]
         assert (row["scur"], row["smax"], row["rate_max"]) == ("1", "0", "0")
@@ -220,6 +227,7 @@ def test_info_says_what_the_process_is_doing(lab: Lab, natlb: Natlb) -> None:
     way = WAYS[0]
 
     def info() -> dict[str, str]:
+        learn(natlb)
         return dict(line.split(": ", 1) for line in natlb.ask("show info").splitlines() if line)
 
     before = info()

@@ -3,9 +3,12 @@
 All of it, and nearly all other tests of the lab, can be run like this: see docs/offload.md.
 """
 
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 
-from netns.balancer import ask
+from netns.balancer import ask, command
 from netns.build import Lab
 from tests.lab.test_tcp import (
     balanced,
@@ -39,3 +42,8 @@ def test_it_was_the_kernel_that_carried_them(balanced: Lab) -> None:
     told = dict(line.split(": ", 1) for line in ask(balanced.stats_socket, "show offload").splitlines() if line)
     assert (told["state"], told["differences"]) == ("on", "0")
     assert int(told["packets"]) > 50
+
+
+@pytest.mark.in_userspace("this is about the marker")
+def test_a_test_that_is_marked_starts_a_natlb_that_sees_each_packet() -> None:
+    assert dict(pairwise(command(Path("any.cfg"))))["--offload"] == "off"

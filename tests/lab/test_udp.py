@@ -216,12 +216,25 @@ def iperf(lab: Lab, natlb: Natlb) -> Iterator[None]:
     running.kill()
 
 
+def _dropped_by_sockets(lab: Lab, host: str) -> int:
+    """Return how many datagrams have arrived at a host and found no room, because their program did not read on."""
+    text = shell(lab, host, "cat /proc/net/snmp /proc/net/snmp6")
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Udp:"))
+    (ipv6,) = [line.split()[1] for line in text.splitlines() if line.startswith("Udp6RcvbufErrors")]
+    return int(values[names.index("RcvbufErrors")]) + int(ipv6)
+
+
 @pytest.mark.usefixtures("iperf")
 def test_iperf_loses_nothing_of_20_megabits_per_second_each_way(lab: Lab, vip: str, full: bool) -> None:
+    """Nothing on its way, that is: where iperf itself gets no processor for 50 ms, its socket is full."""
     options = f"-c {vip} -p {_port('iperf', full)} -u -b 20M -l 1200 -t 1 --bidir -J --connect-timeout 3000"
+    receivers = ("server1", "client")
+    before = [_dropped_by_sockets(lab, host) for host in receivers]
     end = json.loads(shell(lab, "client", f"iperf3 {options}"))["end"]
+    unread = [_dropped_by_sockets(lab, host) - count for host, count in zip(receivers, before, strict=True)]
     received = [end[way] for way in ("sum_received", "sum_received_bidir_reverse")]
-    assert [each["lost_packets"] for each in received] == [0, 0], received
+    for each, most in zip(received, unread, strict=True):
+        assert each["lost_packets"] <= most, received
     assert all(each["packets"] > 1500 for each in received)
 
 

@@ -13,7 +13,10 @@ from netns.build import Lab
 from netns.topology import SEED
 from tests.lab.support import shell, until
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.in_userspace("it looks at what Python does with the packets of open connections"),
+]
 
 _WAY = ("receive", "parse", "lookup", "state", "rewrite", "verdict")
 _TICKS = os.sysconf("SC_CLK_TCK")

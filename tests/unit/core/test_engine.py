@@ -474,6 +474,29 @@ def test_blind_data_does_not_bring_back_what_was_reset(talk, side):
 
 
 @SIDES
+def test_nor_does_a_segment_that_was_overtaken_by_what_its_receiver_has_reset(talk, side):
+    """Its receiver answers it with a RST whose number is old: nobody would end the connection after that."""
+    closer, sender, expected = both(talk, side)
+    late = talk.numbered(DATA(ack=expected), sender)
+    closer >> FIN << to(sender)
+    sender >> ACK(seq=late.seq + len(late.payload), ack=expected + 1) << to(closer)
+    closer >> RST(seq=expected + 1) << to(sender)
+    sender >> late << to(closer)
+    closer >> RST(seq=expected) << to(sender)
+    assert talk.entry().state is State.TRANS
+
+
+@SIDES
+def test_the_answer_to_a_keepalive_brings_back_what_was_reset_by_mistake(talk, side):
+    """It says nothing new, and nothing less than was said before."""
+    sender, closer, expected = both(talk, side)
+    closer >> RST << to(sender)
+    sender >> ACK(seq=expected - 1) << to(closer)
+    closer >> ACK << to(sender)
+    assert talk.entry().state is State.ESTABLISHED
+
+
+@SIDES
 def test_blind_data_does_not_move_the_window(talk, side):
     speaker, listener, expected = both(talk, side)
     far = (expected + 2**20) % 2**32
