@@ -20,6 +20,10 @@ from natlb.core.packet import ICMP, UDP, Kind, PacketView
 from natlb.core.verdict import DropReason
 
 
+_TELLING = 6
+"""Bytes of an IP packet that say how long it is. A record says that, too, but may say anything."""
+
+
 @dataclass(slots=True)
 class Captured:
     """An IP packet of a capture."""
@@ -46,7 +50,9 @@ def captured(record: Record) -> Captured | DropReason | None:
     start, outgoing = found
     data = bytearray(record.data[start:])
     there = record.size - start
-    size = min(_size(data) if len(data) >= 6 else there, there)
+    if len(data) < min(there, _TELLING):
+        return DropReason.TRUNCATED
+    size = min(_size(data), there) if len(data) >= _TELLING else there
     known = min(len(data), size)
     packet = data[:known] + bytes(size - known)
     view = PacketView()

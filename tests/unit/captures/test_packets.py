@@ -1,5 +1,7 @@
 """What a capture cut off is made up so that every header says what it said."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +114,13 @@ def test_what_is_no_ip_packet_is_none() -> None:
 def test_no_bytes_are_too_much(data: bytes, more: int) -> None:
     made = captured(Record(1, 0, RAW, data, len(data) + more))
     assert made is None or made is DropReason.TRUNCATED or isinstance(made, Captured)
+
+
+@given(st.binary(min_size=1, max_size=6))
+def test_what_a_record_claims_of_a_packet_takes_no_memory(data: bytes) -> None:
+    tracemalloc.start()
+    try:
+        captured(Record(1, 0, RAW, data, 1 << 30))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
