@@ -32,17 +32,21 @@ fi
 stamp=".venv/.natlb-$profile-$(cat setup.cfg scripts/setup.sh | cksum | cut -d' ' -f1)"
 [ ! -e "$stamp" ] || exit 0
 
+# A small server may have no Python at all: then it is one of the packages. Any other must do before something is installed.
 python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "setup.sh: natlb needs Python 3.11 or later; set PYTHON=/path/to/python3" >&2; exit 1; }
-
+need_python() {
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        echo "setup.sh: natlb needs Python 3.11 or later; set PYTHON=/path/to/python3" >&2; exit 1; }
+}
 missing=()
+if [ -z "${PYTHON:-}" ] && ! command -v python3 >/dev/null; then missing+=(python3); else need_python; fi
+
 for pair in "${programs[@]}"; do command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}"); done
 for pair in "${files[@]}"; do [ -e "${pair%%:*}" ] || missing+=("${pair#*:}"); done
 "$python" -c 'import ctypes; ctypes.CDLL("libbpf.so.1")' 2>/dev/null || missing+=(libbpf1)
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
-    missing+=(python3-dev)
+"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+    2>/dev/null || missing+=(python3-dev)
 
 if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || { echo "setup.sh: these packages are missing: ${missing[*]}; run it with sudo" >&2; exit 1; }
@@ -60,6 +64,7 @@ if [ ${#missing[@]} -gt 0 ]; then
             systemctl disable --quiet "$service" || true
         fi
     done
+    need_python
 fi
 
 echo "==> Python packages, into .venv"
