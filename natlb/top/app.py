@@ -24,7 +24,7 @@ from natlb.top.screen import clamp, draw, extent, height_of, page
 from natlb.top.state import State, View
 from natlb.top.terminal import Terminal
 
-SOCKET: Final = "/run/natlb.sock"
+SOCKET: Final = "/run/natlb/admin.sock"
 """The stats socket, where -s names no other."""
 
 MOST_CONNECTIONS: Final = 500

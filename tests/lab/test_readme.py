@@ -53,7 +53,7 @@ _FOLLOWED_ELSEWHERE = {
     "docs/soak.md": "test_soak.py reads its commands, and does the same",
 }
 
-_SOCKET = "/run/natlb.sock"
+_SOCKET = "/run/natlb/admin.sock"
 """Where the README has the stats socket: on the reader's machine, which may have a natlb of its own."""
 
 
