@@ -60,7 +60,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
     for service in haproxy nginx prometheus-haproxy-exporter; do
-        if [[ " ${missing[*]} " == *" $service "* ]] && [ -d /run/systemd/system ]; then
+        # Without a systemd that runs, as where an image is made, it would begin with the next start of the machine.
+        if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
             systemctl disable --quiet "$service" || true
         fi
     done
