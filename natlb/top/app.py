@@ -176,7 +176,12 @@ def _in_terminal(path: str, interval: float) -> int:
 
 
 def _complain(error: Unreachable) -> int:
-    sys.stderr.write(f"natlb top: {error}; is natlb running, with 'stats socket' naming this path? -s names another\n")
+    remedy = (
+        "run it as root, or as somebody whom the socket's 'mode', 'user' and 'group' let in"
+        if isinstance(error.__cause__, PermissionError)
+        else "is natlb running, with 'stats socket' naming this path? -s names another"
+    )
+    sys.stderr.write(f"natlb top: {error}; {remedy}\n")
     return 1
 
 
