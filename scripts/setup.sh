@@ -15,14 +15,14 @@ test)  profiles=(lab bench test) ;;
 esac
 
 programs=(ip:iproute2 iptables:iptables tcpdump:tcpdump curl:curl gcc:gcc ping:iputils-ping nft:nftables
-    haproxy:haproxy openssl:openssl sysctl:procps)
+    haproxy:haproxy openssl:openssl sysctl:procps socat:socat)
 files=(/usr/include/libnetfilter_queue/libnetfilter_queue.h:libnetfilter-queue-dev)
 if [[ " ${profiles[*]} " == *" bench "* ]]; then
     programs+=(nginx:nginx conntrack:conntrack iperf3:iperf3 wrk:wrk)
     files+=(/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream)
 fi
 if [[ " ${profiles[*]} " == *" test "* ]]; then
-    programs+=(ethtool:ethtool socat:socat dig:bind9-dnsutils dnsmasq:dnsmasq-base tmux:tmux hatop:hatop
+    programs+=(ethtool:ethtool dig:bind9-dnsutils dnsmasq:dnsmasq-base tmux:tmux hatop:hatop
         tshark:tshark prometheus-haproxy-exporter:prometheus-haproxy-exporter clang-14:clang-14 llvm-strip-14:llvm-14
         systemd-analyze:systemd mandoc:mandoc man:man-db)
     files+=(/usr/include/linux/bpf.h:linux-libc-dev)
