@@ -15,14 +15,14 @@ test)  profiles=(lab bench test) ;;
 esac
 
 programs=(ip:iproute2 iptables:iptables tcpdump:tcpdump curl:curl gcc:gcc ping:iputils-ping nft:nftables
-    haproxy:haproxy openssl:openssl sysctl:procps)
+    haproxy:haproxy openssl:openssl sysctl:procps socat:socat)
 files=(/usr/include/libnetfilter_queue/libnetfilter_queue.h:libnetfilter-queue-dev)
 if [[ " ${profiles[*]} " == *" bench "* ]]; then
     programs+=(nginx:nginx conntrack:conntrack iperf3:iperf3 wrk:wrk)
     files+=(/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream)
 fi
 if [[ " ${profiles[*]} " == *" test "* ]]; then
-    programs+=(ethtool:ethtool socat:socat dig:bind9-dnsutils dnsmasq:dnsmasq-base tmux:tmux hatop:hatop
+    programs+=(ethtool:ethtool dig:bind9-dnsutils dnsmasq:dnsmasq-base tmux:tmux hatop:hatop
         tshark:tshark prometheus-haproxy-exporter:prometheus-haproxy-exporter clang-14:clang-14 llvm-strip-14:llvm-14
         systemd-analyze:systemd mandoc:mandoc man:man-db)
     files+=(/usr/include/linux/bpf.h:linux-libc-dev)
@@ -32,17 +32,21 @@ fi
 stamp=".venv/.natlb-$profile-$(cat setup.cfg scripts/setup.sh | cksum | cut -d' ' -f1)"
 [ ! -e "$stamp" ] || exit 0
 
+# A small server may have no Python at all: then it is one of the packages. Any other must do before something is installed.
 python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "setup.sh: natlb needs Python 3.11 or later; set PYTHON=/path/to/python3" >&2; exit 1; }
-
+need_python() {
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        echo "setup.sh: natlb needs Python 3.11 or later; set PYTHON=/path/to/python3" >&2; exit 1; }
+}
 missing=()
+if [ -z "${PYTHON:-}" ] && ! command -v python3 >/dev/null; then missing+=(python3); else need_python; fi
+
 for pair in "${programs[@]}"; do command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}"); done
 for pair in "${files[@]}"; do [ -e "${pair%%:*}" ] || missing+=("${pair#*:}"); done
 "$python" -c 'import ctypes; ctypes.CDLL("libbpf.so.1")' 2>/dev/null || missing+=(libbpf1)
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
-    missing+=(python3-dev)
+"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+    2>/dev/null || missing+=(python3-dev)
 
 if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || { echo "setup.sh: these packages are missing: ${missing[*]}; run it with sudo" >&2; exit 1; }
@@ -56,10 +60,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
     for service in haproxy nginx prometheus-haproxy-exporter; do
-        if [[ " ${missing[*]} " == *" $service "* ]] && [ -d /run/systemd/system ]; then
+        # Without a systemd that runs, as where an image is made, it would begin with the next start of the machine.
+        if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
             systemctl disable --quiet "$service" || true
         fi
     done
+    need_python
 fi
 
 echo "==> Python packages, into .venv"

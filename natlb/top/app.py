@@ -24,7 +24,7 @@ from natlb.top.screen import clamp, draw, extent, height_of, page
 from natlb.top.state import State, View
 from natlb.top.terminal import Terminal
 
-SOCKET: Final = "/run/natlb.sock"
+SOCKET: Final = "/run/natlb/admin.sock"
 """The stats socket, where -s names no other."""
 
 MOST_CONNECTIONS: Final = 500
@@ -176,7 +176,12 @@ def _in_terminal(path: str, interval: float) -> int:
 
 
 def _complain(error: Unreachable) -> int:
-    sys.stderr.write(f"natlb top: {error}; is natlb running, with 'stats socket' naming this path? -s names another\n")
+    remedy = (
+        "run it as root, or as somebody whom the socket's 'mode', 'user' and 'group' let in"
+        if isinstance(error.__cause__, PermissionError)
+        else "is natlb running, with 'stats socket' naming this path? -s names another"
+    )
+    sys.stderr.write(f"natlb top: {error}; {remedy}\n")
     return 1
 
 

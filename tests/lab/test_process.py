@@ -28,7 +28,7 @@ def leave_nothing(lab: Lab) -> Iterator[None]:
     """End whatever natlb a test that failed has left behind."""
     yield
     for resident in lab.residents():
-        if "natlb" in resident.command:
+        if " ".join(COMMAND) in resident.command:  # not "natlb" alone, which may be the name of the clone
             os.kill(resident.pid, signal.SIGKILL)
 
 

@@ -37,7 +37,10 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 _PROVEN_ELSEWHERE = {
     "sudo scripts/lab.sh": "test_lab_script.py runs it",
     "sudo scripts/test.sh": "is what runs this test",
-    "sudo apt install iptables libbpf1 pipx gcc python3-dev libnetfilter-queue-dev": "scripts/setup.sh installs these",
+    "sudo apt update": "scripts/setup.sh does it",
+    "sudo apt install --no-install-recommends iptables libbpf1 pipx gcc python3-dev libnetfilter-queue-dev socat": (
+        "scripts/setup.sh installs these"
+    ),
     "sudo PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install .": "test_installing.py installs the wheel",
     "sudo systemctl daemon-reload": "there is no systemd in the lab; test_installing.py has it look at the unit",
     "sudo systemctl enable --now natlb": "as above",
@@ -53,7 +56,7 @@ _FOLLOWED_ELSEWHERE = {
     "docs/soak.md": "test_soak.py reads its commands, and does the same",
 }
 
-_SOCKET = "/run/natlb.sock"
+_SOCKET = "/run/natlb/admin.sock"
 """Where the README has the stats socket: on the reader's machine, which may have a natlb of its own."""
 
 

@@ -219,6 +219,23 @@ def test_started_it_is_ready_and_all_that_it_does_is_allowed(service: Systemd) -
     assert service.did("stat", "-c", "%a %U", "/run/natlb", "/run/natlb/admin.sock") == "700 root\n600 root\n"
 
 
+def test_below_run_it_may_write_to_its_own_directory_and_the_lock_of_iptables_alone(service: Systemd) -> None:
+    def may_write(name: str) -> bool:
+        return service.run("nsenter", "-t", service.shows("MainPID"), "-m", "touch", f"/run/{name}").returncode == 0
+
+    names = ("natlb/new", "xtables.lock", "new", "systemd/system/new.service")
+    assert [name for name in names if may_write(name)] == ["natlb/new", "xtables.lock"]
+    service.did("rm", "/run/natlb/new")
+
+
+def test_it_cannot_have_systemd_start_what_may_do_more(service: Systemd) -> None:
+    ask = ("systemctl", "show", "-p", "Version")
+    assert service.run(*ask).returncode == 0
+    asked = service.run("nsenter", "-t", service.shows("MainPID"), "-m", *ask)
+    assert asked.returncode != 0
+    assert "Failed to connect" in asked.stderr
+
+
 def talk(service: Systemd, meanwhile: str) -> list[object]:
     """Have a client talk through natlb, run a command, and have it talk on; return what it heard and the status."""
     found: list[object] = json.loads(service.did(str(_PYTHON), "-c", _TALK, meanwhile))

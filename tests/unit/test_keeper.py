@@ -24,14 +24,16 @@ keeper.become(noted)
 
 _CHILD = """
 import os, signal, sys
+def say(what):
+    os.write(1, f"{what}\\n".encode())  # not print(), in the midst of which a signal may come that prints
 def hear(number, _):
-    print(signal.Signals(number).name, flush=True)
+    say(signal.Signals(number).name)
     if number == signal.SIGTERM:
         sys.exit(5)
 for each in ("TERM", "INT", "HUP", "USR1", "USR2"):
     signal.signal(getattr(signal, "SIG" + each), hear)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, set(signal.Signals))
-print(os.getpid(), flush=True)
+say(os.getpid())
 while True:
     signal.pause()
 """

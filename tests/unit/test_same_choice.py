@@ -31,24 +31,30 @@ class Servers:
     """Four servers, each of which says its name to whoever connects."""
 
     def __init__(self, stack: ExitStack) -> None:
+        self._kept: list[socket.socket] = []
+        stack.callback(self.let_go)
         self.ports = [self._start(stack, name) for name in NAMES]
+
+    def let_go(self) -> None:
+        """Close all connections; to be called when nobody opens one."""
+        while self._kept:
+            self._kept.pop().close()
 
     def _start(self, stack: ExitStack, name: str) -> int:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=50))
+        stack.callback(listener.shutdown, socket.SHUT_RDWR)  # whoever waits in accept() is told
         threading.Thread(target=self._serve, args=(listener, name), daemon=True).start()
         port: int = listener.getsockname()[1]
         return port
 
-    @staticmethod
-    def _serve(listener: socket.socket, name: str) -> None:
-        kept = []
+    def _serve(self, listener: socket.socket, name: str) -> None:
         while True:
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
             connection.sendall(name.encode())
-            kept.append(connection)
+            self._kept.append(connection)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,7 @@ def both(directory: Path, servers: Servers, lines: str, parameters: tuple[str, s
     config = parse([("same.cfg", text.encode())], {}).config
     assert config is not None
     with ExitStack() as stack:
+        stack.callback(servers.let_go)
         process = subprocess.Popen([program, "-db", "-f", os.fspath(path)], stderr=subprocess.DEVNULL)
         stack.callback(process.wait)
         stack.callback(process.kill)

@@ -1,6 +1,8 @@
 """The command line of `natlb top`, and what it asks for each view."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +88,17 @@ def test_nobody_there_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith(f"natlb top: cannot ask {tmp_path / 's'}: No such file or directory; is natlb running")
+
+
+def test_who_may_not_ask_is_told_who_may(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", refuse)
+    assert cli.main(["top", "-s", "/run/s", "-n", "1"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("natlb top: cannot ask /run/s: Permission denied; run it as root, or as somebody whom")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
