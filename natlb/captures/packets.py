@@ -19,7 +19,6 @@ from natlb.core.checksum import fold, pseudo_header
 from natlb.core.packet import ICMP, UDP, Kind, PacketView
 from natlb.core.verdict import DropReason
 
-
 _TELLING = 6
 """Bytes of an IP packet that say how long it is. A record says that, too, but may say anything."""
 
