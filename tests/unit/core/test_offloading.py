@@ -59,8 +59,8 @@ class OffloadedNatMachine(NatMachine):
     def learn(self):
         self.engine.offloading.hear(self.model.now)
         self.engine.offloading.enter()
-        for connection in list(self.program.rows):
-            self.engine.offloading.catch_up(connection, self.model.now)
+        for _ in self.engine.offloading.catch_up_all(lambda: self.model.now):
+            pass
 
     @invariant()
     def the_cache_is_a_part_of_the_table(self):
@@ -114,8 +114,8 @@ class Side:
     def learn(self, now):
         offloading = self.engine.offloading
         offloading.hear(now)
-        for connection in list(self.engine.connections()):
-            offloading.catch_up(connection, now)
+        for _ in offloading.catch_up_all(lambda: now):
+            pass
         self.agree()
 
     def agree(self):
@@ -602,6 +602,19 @@ def test_a_segment_that_comes_here_nevertheless_goes_on_where_the_others_were(of
     assert carried(talk, program, server, ACK_) is not None, "it is entered again"
     talk.engine.offloading.catch_up(talk.entry(), talk.now)
     assert talk.carried() == [(4, len(DATA.payload) + 4), (2, 0)]
+
+
+def test_what_is_carried_is_learned_of_as_of_that_moment(answered):
+    talk, program, server = answered()
+    agree(talk, program)
+    assert carried(talk, program, server, DATA) is not None
+    clock = iter([talk.now])
+    for _ in talk.engine.offloading.catch_up_all(lambda: next(clock)):
+        assert talk.entry().state is State.ESTABLISHED
+        assert talk.carried() == [(2, 0), (2, len(DATA.payload))]
+    assert not list(clock), "there was one piece"
+    talk.engine.offloading.cache = None
+    assert not list(talk.engine.offloading.catch_up_all(lambda: talk.now)), "without a cache there is none"
 
 
 def test_a_forged_reset_takes_nothing_off_the_fast_path(offloaded):
