@@ -241,19 +241,27 @@ class Daemon:
             signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
             if not self._tenure.is_over:
                 notify.stopping()
-            for descriptor in self._packets.filenos():
-                loop.remove_reader(descriptor)
-            self._offloader.stop()
-            sockets.close(keep=self._tenure.is_over)
+            self._stand_aside()
             self._profiler.stop()
             if metrics is not None:
                 metrics.close()
-            for task in self._tasks:
-                task.cancel()
             await self._supervisor.checks.close()
             forget()
             if self._journal is not None:
                 self._journal.close()
+
+    def _stand_aside(self) -> None:
+        """Do nothing more of what the event loop has found to be ready: packets, commands, news of the kernel's.
+
+        Whoever takes this one's place would not know what came of it.
+        """
+        loop = asyncio.get_running_loop()
+        for descriptor in self._packets.filenos():
+            loop.remove_reader(descriptor)
+        self._offloader.stop()
+        self._sockets.close(keep=self._tenure.is_over)
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
 
     def _on_packets(self) -> None:
         self._process_batch()
@@ -414,6 +422,7 @@ class Daemon:
             failure = heir.yield_to(self._diversion.fingerprint)
             if not failure:
                 self._tenure.owner = Owner.SUCCESSOR
+                self._stand_aside()
                 stays = self._reloader is not None and self._reloader.keeps(heir.pid)
                 if stays:
                     for signum in keeper.PASSED_ON:
@@ -449,6 +458,7 @@ class Daemon:
                 os.close(descriptor)
         log.warning("the process that was reloaded has been killed: natlb ends as if it were itself")
         self._tenure.owner = Owner.SUCCESSOR
+        self._stand_aside()
         self._stopping.set()
 
     def _stop_softly(self) -> None:

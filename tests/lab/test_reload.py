@@ -4,8 +4,10 @@ import os
 import re
 import select
 import signal
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,45 @@ def test_a_thousand_streams_go_on_to_the_last_byte_whatever_becomes_of_natlb(
         assert sum(made.exchanged) > 1000
     assert near.packets() == []
     assert far.packets() == []
+
+
+@contextmanager
+def _visitors(lab: Lab) -> Iterator[list[str]]:
+    """Have clients come and go, as fast as they can; hand out how it ended for each, empty if they were served."""
+    ended = threading.Event()
+    outcomes: list[str] = []
+
+    def visit() -> None:
+        while not ended.is_set():
+            try:
+                client = Client(lab, "client", _VIP, seconds=5)
+                client.ask()
+                client.close()
+                outcomes.append("")
+            except OSError as error:
+                outcomes.append(repr(error))
+
+    threads = [threading.Thread(target=visit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield outcomes
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.busy
+@pytest.mark.parametrize("offload", ["off", "on"])
+def test_whoever_comes_meanwhile_is_served(served: Lab, config: Path, start: Start, offload: str) -> None:
+    """Packets of a handshake that the old natlb still looked at would be unknown to the new one, and reset by it."""
+    natlb = start(config, "--offload", offload)
+    with _visitors(served) as outcomes:
+        for _ in range(6):
+            _reload(natlb)
+    assert len(outcomes) > 500
+    assert Counter(outcomes) == {"": len(outcomes)}
 
 
 def test_a_new_natlb_goes_on_with_every_connection_and_the_old_one_has_gone(
