@@ -82,8 +82,9 @@ def test_under_load_every_stage_of_the_way_is_seen(lab: Lab, natlb: Natlb) -> No
     assert total * packets / 1e6 == pytest.approx(seconds, rel=0.2)
     # The kernel carries packets on within the call that gives the verdict, and fetches them in the one that receives.
     assert found.stages["verdict"].kernel_us > 0.1 * total
-    for stage in ("parse", "lookup", "state", "rewrite"):
-        assert found.stages[stage].kernel_us < 0.5 * found.stages[stage].us
+    # natlb's own work is taken together: of one stage alone there may be two samples, and a page fault be one of them.
+    own = [found.stages[stage] for stage in ("parse", "lookup", "state", "rewrite")]
+    assert sum(stage.kernel_us for stage in own) < 0.5 * sum(stage.us for stage in own)
 
 
 def test_what_is_off_stays_as_it_was_and_natlb_goes_on(lab: Lab, natlb: Natlb) -> None:
