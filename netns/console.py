@@ -30,7 +30,10 @@ def _say_nothing(_: object) -> None:
 
 @contextlib.contextmanager
 def for_people(script: str) -> Iterator[None]:
-    """Run the block in the name of a script: 1 when it fails, 128 and the signal's number when a signal ends it."""
+    """Run the block in the name of a script: 1 when it fails, 128 and the signal's number when a signal ends it.
+
+    The scripts start Python with SIGINT blocked, since for its first tenth of a second it knows nothing of this.
+    """
 
     def end(signum: int, _: FrameType | None) -> None:
         sys.unraisablehook = _say_nothing
@@ -45,6 +48,7 @@ def for_people(script: str) -> Iterator[None]:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         yield
         sys.stdout.flush()
     except KeyboardInterrupt:

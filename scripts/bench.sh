@@ -6,4 +6,5 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 [ "$(id -u)" = 0 ] || { echo "bench.sh needs root: sudo scripts/bench.sh" >&2; exit 1; }
 export PATH="$PATH:/usr/sbin:/sbin"
 "$here/scripts/setup.sh" bench >&2
-exec "$here/.venv/bin/python" -P -m netns.bench "$@"
+# A Ctrl-C waits until Python has begun: before, it would answer with a traceback.
+exec env --block-signal=INT "$here/.venv/bin/python" -P -m netns.bench "$@"

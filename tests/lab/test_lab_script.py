@@ -201,6 +201,23 @@ def test_an_interrupted_up_cleans_up(script: Script, tmp_path: Path, moment: flo
     assert script.traces() == []
 
 
+@pytest.mark.parametrize("name", ["lab", "bench", "soak"])
+def test_ctrl_c_before_python_has_begun_is_an_interruption_as_any_other(name: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, signal, sys\nif 'netns' in ' '.join(sys.orig_argv):\n    os.kill(os.getpid(), {signal.SIGINT:d})\n"
+    )
+    done = subprocess.run(
+        [SCRIPT.with_name(f"{name}.sh"), "--help"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"\n{name}.sh: interrupted\n")
+
+
 def test_a_down_that_is_interrupted_takes_the_lab_away_first(script: Script, tmp_path: Path) -> None:
     assert script("up").returncode == 0
     there = len(script.lab.residents())
