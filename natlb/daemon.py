@@ -358,7 +358,8 @@ class Daemon:
             notify.tell(*(["WATCHDOG=1", status] if heartbeat.is_felt() else [status]))
 
     def _answering(self) -> str:
-        return f"answering at {len(self._reservation)} addresses"
+        addresses = len(self._reservation)
+        return f"answering at {addresses} address{'es' if addresses != 1 else ''}"
 
     def _status(self) -> str:
         """Return in a few words how natlb is."""

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Install what natlb needs on Debian 12 or later, or Ubuntu 24.04 or later: setup.sh [lab|bench|test]
-#   lab    natlb itself and the lab (the default)
+# Install what natlb needs on Debian 12 or later, or Ubuntu 24.04 or later: setup.sh [router|lab|bench|test]
+#   router natlb itself
+#   lab    that, and the lab (the default)
 #   bench  that, and what natlb is measured with and against
 #   test   all that, and what the tests, linters and type checker need
 # System packages come from apt, Python packages go into .venv beside this folder. Running it again costs nothing.
@@ -8,20 +9,24 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-lab}
 case "$profile" in
-lab)   profiles=(lab) ;;
-bench) profiles=(lab bench) ;;
-test)  profiles=(lab bench test) ;;
-*)     echo "setup.sh: '$profile' is not a profile; use lab, bench or test" >&2; exit 2 ;;
+router) extras=() ;;
+lab)    extras=(lab) ;;
+bench)  extras=(lab bench) ;;
+test)   extras=(lab bench test) ;;
+*)      echo "setup.sh: '$profile' is not a profile; use router, lab, bench or test" >&2; exit 2 ;;
 esac
 
-programs=(ip:iproute2 iptables:iptables tcpdump:tcpdump curl:curl gcc:gcc ping:iputils-ping nft:nftables
-    haproxy:haproxy openssl:openssl sysctl:procps socat:socat)
+programs=(iptables:iptables gcc:gcc socat:socat)
 files=(/usr/include/libnetfilter_queue/libnetfilter_queue.h:libnetfilter-queue-dev)
-if [[ " ${profiles[*]} " == *" bench "* ]]; then
+if [[ " ${extras[*]} " == *" lab "* ]]; then
+    programs+=(ip:iproute2 tcpdump:tcpdump curl:curl ping:iputils-ping nft:nftables haproxy:haproxy openssl:openssl
+        sysctl:procps)
+fi
+if [[ " ${extras[*]} " == *" bench "* ]]; then
     programs+=(nginx:nginx conntrack:conntrack iperf3:iperf3 wrk:wrk)
     files+=(/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream)
 fi
-if [[ " ${profiles[*]} " == *" test "* ]]; then
+if [[ " ${extras[*]} " == *" test "* ]]; then
     programs+=(ethtool:ethtool dig:bind9-dnsutils dnsmasq:dnsmasq-base tmux:tmux hatop:hatop
         tshark:tshark prometheus-haproxy-exporter:prometheus-haproxy-exporter clang-14:clang-14 llvm-strip-14:llvm-14
         systemd-analyze:systemd mandoc:mandoc man:man-db)
@@ -70,10 +75,12 @@ fi
 
 echo "==> Python packages, into .venv"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -e ".[$(IFS=,; echo "${profiles[*]}")]" |
+project=.
+[ ${#extras[@]} -eq 0 ] || project=".[$(IFS=,; echo "${extras[*]}")]"
+.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -e "$project" |
     sed -u -n 's/^\(Collecting\|Building\|Installing\|Successfully\)/    &/p'
 # Each profile includes those before it.
-for done in "${profiles[@]}"; do
+for done in router "${extras[@]}"; do
     rm -f .venv/.natlb-"$done"-*
     touch "${stamp/natlb-$profile/natlb-$done}"
 done

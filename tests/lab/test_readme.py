@@ -37,9 +37,9 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 _PROVEN_ELSEWHERE = {
     "sudo scripts/lab.sh": "test_lab_script.py runs it",
     "sudo scripts/test.sh": "is what runs this test",
-    "sudo apt update": "scripts/setup.sh does it",
+    "sudo apt update": "scripts/setup.sh router does it",
     "sudo apt install --no-install-recommends iptables libbpf1 pipx gcc python3-dev libnetfilter-queue-dev socat": (
-        "scripts/setup.sh installs these"
+        "scripts/setup.sh router installs these, but for pipx"
     ),
     "sudo PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install .": "test_installing.py installs the wheel",
     "sudo systemctl daemon-reload": "there is no systemd in the lab; test_installing.py has it look at the unit",
@@ -97,7 +97,7 @@ class Reader:
         mine = re.sub(r"^natlb -D", ".venv/bin/natlb -D", mine).replace("/run/natlb.pid", str(self.pidfile))
         if command in _PROVEN_ELSEWHERE:
             return ""
-        if mine == "scripts/setup.sh":
+        if mine == "scripts/setup.sh router":
             # Not from the reader's directory: pip would install that.
             return self._finish(["bash", "-euc", mine], cwd=ROOT)
         if re.fullmatch(r"\.venv/bin/natlb -f \S+( --metrics \d+)?", mine):
