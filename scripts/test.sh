@@ -22,7 +22,7 @@ unit_tests() {
     part core nice "$bin/coverage" run -m pytest -q -m "not random" tests/unit/core
     part coverage "$bin/coverage" report
     part random nice "$bin/python" -m pytest -q -m random tests/unit/core
-    part unit nice "$bin/python" -m pytest -q -m "not busy" tests/unit --ignore tests/unit/core
+    part unit nice "$bin/python" -m pytest -q -m "not busy" tests/unit --ignore tests/unit/core --durations 40
 }
 lab_tests() { part lab "$bin/python" -m pytest -m "not busy" tests/lab --durations 40; }
 # Each in a process group of its own: whoever interrupts this script, pytest is told, and takes its labs away.
@@ -30,7 +30,7 @@ trap 'kill -INT $(jobs -p | sed s/^/-/) 2>/dev/null || true; wait; rm -rf "$logs
 trap 'exit 130' INT
 trap 'exit 143' TERM
 step "tests that keep the machine busy, or look at what becomes of times"
-part busy "$bin/python" -m pytest -m busy tests/lab tests/unit/health
+part busy "$bin/python" -m pytest -m busy tests/lab tests/unit/health --durations 40
 set -m
 step "most tests of the lab; beside them the unit tests, of which is told afterwards"
 unit_tests </dev/null >/dev/null &
