@@ -1,6 +1,7 @@
 """A network namespace to try the program in, and the kernel's own way to run it on one packet (BPF_PROG_TEST_RUN)."""
 
 import ctypes
+import gc
 import itertools
 import os
 from collections import Counter
@@ -163,6 +164,18 @@ def arena() -> Iterator[Arena]:
     finally:
         netns.popns()
         netns.remove(name)
+
+
+@contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Have the same open afterwards as before.
+
+    What was open before and is garbage is closed now, or the collector might do it meanwhile.
+    """
+    gc.collect()
+    before = descriptors()
+    yield
+    assert descriptors() == before
 
 
 def descriptors() -> Counter[str]:
