@@ -4,6 +4,7 @@ import ctypes
 import gc
 import itertools
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -153,6 +154,7 @@ def arena() -> Iterator[Arena]:
             interface = route.link_lookup(ifname="in0")[0]
             for each in (1, interface, route.link_lookup(ifname="out0")[0]):
                 route.link("set", index=each, state="up")
+            until_carried(route, "in0", "out0")
             made = Arena(name, interface)
             for family, prefix in (4, 24), (6, 64):
                 Path("/proc/sys/net/ipv6/conf/in0/accept_dad").write_text("0")
@@ -164,6 +166,19 @@ def arena() -> Iterator[Arena]:
     finally:
         netns.popns()
         netns.remove(name)
+
+
+def until_carried(route: IPRoute, *names: str) -> None:
+    """Wait until interfaces whose other end is up carry packets.
+
+    A thread of the kernel sees to that, and tells of it, once it gets to it: one end is idle until then.
+    """
+    deadline = time.monotonic() + 60
+    while {link.get_attr("IFLA_OPERSTATE") for link in route.get_links() if link.get_attr("IFLA_IFNAME") in names} != {
+        "UP"
+    }:
+        assert time.monotonic() < deadline, f"{names} do not come up"
+        time.sleep(0.005)
 
 
 @contextmanager
