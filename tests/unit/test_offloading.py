@@ -470,6 +470,7 @@ def test_interfaces_that_come_are_followed_and_filters_that_somebody_took_away_a
         for times in (1, 2):
             os.eventfd_write(path.links, 1)
             await until(lambda times=times: path.looked_at_links == times)
+        await until(lambda: "somebody has taken" in caplog.text)  # a thread has looked, and the loop is yet to tell
 
     following(offloader, happens)
     assert caplog.messages[-1] == (
