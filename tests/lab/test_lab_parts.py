@@ -1,7 +1,9 @@
 """The lab's parts against a real kernel: what `up` builds, what it gives back, its web server and its captures."""
 
 import hashlib
+import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,19 @@ def test_a_failure_inside_the_block_takes_the_lab_away(lab: Lab) -> None:
 def test_a_web_server_that_cannot_start_says_why(web: Lab) -> None:
     with pytest.raises(LabError, match="Address already in use"):
         web.start_web("server1", name="second")
+
+
+def test_threads_that_visit_hosts_at_the_same_time_come_back_to_where_they_were(lab: Lab) -> None:
+    def visit(host: str) -> Path:
+        for _ in range(500):
+            lab.open_socket(host, socket.AF_INET, socket.SOCK_DGRAM).close()
+        return Path("/proc/thread-self/ns/net").readlink()
+
+    home = Path("/proc/thread-self/ns/net").readlink()
+    with ThreadPoolExecutor(2) as others:
+        visits = [others.submit(visit, server.name) for server in SEED.servers]
+        assert visit("client") == home
+        assert [each.result() for each in visits] == [home] * 2
 
 
 def test_a_lab_can_be_used_by_another_process_than_its_builder(web: Lab) -> None:
