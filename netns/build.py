@@ -392,18 +392,26 @@ def _handle(namespace: str) -> Path:
 
 @contextlib.contextmanager
 def _inside(namespace: str) -> Iterator[None]:
-    """Move the calling thread into a network namespace for the length of the block."""
-    from pyroute2.netns import popns, pushns  # noqa: PLC0415 - see _netlink
+    """Move the calling thread into a network namespace for the length of the block.
 
-    target = os.open(_handle(namespace), os.O_RDONLY)
+    `pushns` of pyroute2 remembers where the process's main thread is, and all threads share what it remembers: of two
+    that are inside at the same time, one would come back to the namespace of the other.
+    """
+    from pyroute2.netns import setns  # noqa: PLC0415 - see _netlink
+
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        pushns(target)
+        target = os.open(_handle(namespace), os.O_RDONLY)
+        try:
+            setns(target)
+        finally:
+            os.close(target)
+        try:
+            yield
+        finally:
+            setns(home)
     finally:
-        os.close(target)
-    try:
-        yield
-    finally:
-        popns()
+        os.close(home)
 
 
 @contextlib.contextmanager
