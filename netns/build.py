@@ -124,7 +124,7 @@ class Lab:
         try:
             self._claim()
             for namespace in self.namespaces:
-                with _uninterrupted():  # it forks, and the child must not take an interruption for its own
+                with uninterrupted():  # it forks, and the child must not take an interruption for its own
                     create(namespace)
                 names.publish(namespace, self.topology)
                 self._prepare(namespace)
@@ -141,7 +141,7 @@ class Lab:
 
     def down(self) -> None:
         """Take it away, with all that runs in it. Nothing there: nothing done."""
-        with _uninterrupted():
+        with uninterrupted():
             ours = self._claims.read_text("ascii").split() if self._claims.exists() else []
             try:
                 end_all_in(ours)
@@ -415,7 +415,7 @@ def _inside(namespace: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Let no Ctrl-C and no polite end come in between; one that comes is served afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:

@@ -16,6 +16,9 @@ from netns.web import digest
 SEED_L4 = Path(__file__).parent / "seed-l4.cfg"
 SEED_L7 = Path(__file__).parent / "seed-l7.cfg"
 
+NOBODYS_PID = 1 << 22
+"""A number that no process ever has: the least one that Linux does not give (PID_MAX_LIMIT of linux/threads.h)."""
+
 _STATE = "iptables-save; ip6tables-save; sysctl -a 2>/dev/null | sort"
 
 _CHANGING_BY_ITSELF = {
