@@ -117,6 +117,31 @@ def test_of_many_short_connections_at_once_it_sees_how_they_are_opened(hosts: La
     assert 2 * number <= seen < 4 * number, "SYN and SYN-ACK, and the last ACK of some"
 
 
+@pytest.fixture
+def masquerading(hosts: Lab) -> Iterator[None]:
+    """Have the balancer's kernel hide clients from the servers, as a firewall script may that masquerades all."""
+    rules = [f"{tables} -t nat {{}} POSTROUTING -j MASQUERADE" for tables in ("iptables", "ip6tables")]
+    for rule in rules:
+        shell(hosts, "lb", rule.format("-A"))
+    yield
+    for rule in rules:
+        shell(hosts, "lb", rule.format("-D"))
+
+
+@pytest.mark.usefixtures("masquerading")
+def test_what_the_kernels_own_nat_translates_as_well_is_not_carried_past_it(hosts: Lab, natlb: Natlb, vip: str) -> None:
+    download(hosts, "client", vip, 1_000_000)
+    with echoes(hosts, ECHO) as servers, datagrams_to(hosts, vip, ECHO) as opened:
+        for number in range(50):
+            opened.send(bytes([number]))
+            assert opened.recv(2048) == bytes([number])
+        peers = {peer for server in servers for peer in server.peers}
+    assert len(peers) == 1, "from the second datagram on the server would see the client"
+    assert (counted(natlb, "translated"), counted(natlb, "connections")) == (2, 0)
+    until(lambda: "the kernel's own NAT" in natlb.log(), "it is said")
+    assert counted(natlb, "packets") == 0
+
+
 def test_what_was_carried_is_counted_to_the_last_byte(hosts: Lab, natlb: Natlb, vip: str) -> None:
     natlb.ask("clear counters all")
     download(hosts, "client", vip, SIZE)
