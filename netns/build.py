@@ -26,6 +26,7 @@ import fcntl
 import itertools
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -159,13 +160,20 @@ class Lab:
     def _forget(self) -> None:
         """Remove the directory, what was written down last: whoever is killed here can begin again.
 
-        A directory of that name in which nothing was written down is not a lab's, unless it is empty.
+        What a user keeps in it goes, too, folders and all; a link goes, and not what it points to. A directory of that
+        name in which nothing was written down is not a lab's, unless it is empty.
         """
         if self._claims.exists():
-            for path in self.directory.iterdir():
-                if path != self._claims:
-                    path.unlink()
-            self._claims.unlink()
+            try:
+                for path in self.directory.iterdir():
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    elif path != self._claims:
+                        path.unlink(missing_ok=True)
+                self._claims.unlink()
+            except OSError as error:
+                again = f"remove it by hand, then {self.advice('down')}"
+                raise LabError(f"{error.filename} cannot be removed: {error.strerror}; {again}") from error
         with contextlib.suppress(OSError):
             self.directory.rmdir()
 
