@@ -26,6 +26,11 @@ PYTHON = (sys.executable, "-P", "-m")
 """Runs a module of this installation; -P, so that no file in the current directory can come before it."""
 
 
+PATIENCE = 40.0
+"""Seconds that a program may take to come up, or to go. One that ends instead is told of at once, so this is for a
+machine that has no processor for it; and it is less than the 60 s that a step of a lesson may take."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resident:
     """A process seen in a namespace."""
@@ -161,7 +166,7 @@ class Service:
         """Whether it still runs."""
         return self.process.poll() is None
 
-    def wait_for(self, text: str, seconds: float = 30.0) -> None:
+    def wait_for(self, text: str, seconds: float = PATIENCE) -> None:
         """Return once its log contains the text; LabError when it ends before that, or takes longer."""
         for _ in every(0.02, seconds):
             alive = self.alive
@@ -177,7 +182,7 @@ class Service:
         last_words = " / ".join(self.log().strip().splitlines()[-3:]) or "nothing"
         return LabError(f"{self.name} {how}; it said: {last_words}")
 
-    def stop(self, seconds: float = 30.0, signum: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, seconds: float = PATIENCE, signum: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end and return its exit status; LabError when it does not, after which it is killed."""
         if self.alive:
             self.process.send_signal(signum)
