@@ -91,13 +91,15 @@ def see(lab: Lab, pen: Pen, words: Sequence[str]) -> int:
     """Make an experiment and draw what came of it; 1 when a claim does not hold."""
     _quieten_scapy()
     from netns import experiments  # noqa: PLC0415 - see above
+    from netns.way_out import with_a_way_out  # noqa: PLC0415 - most commands have no use for it
 
     if not words:
         print(*draw.table([[name, each.about] for name, each in experiments.TABLE.items()]), sep="\n")
         return 0
     experiment = experiments.find(words[0])
     _need(lab)
-    return 0 if report(pen, experiment.run(lab, pen)) else 1
+    with with_a_way_out(lab):
+        return 0 if report(pen, experiment.run(lab, pen)) else 1
 
 
 def start(lab: Lab, _: Pen, words: Sequence[str]) -> int:

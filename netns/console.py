@@ -32,6 +32,8 @@ def _say_nothing(_: object) -> None:
 def for_people(script: str) -> Iterator[None]:
     """Run the block in the name of a script: 1 when it fails, 128 and the signal's number when a signal ends it.
 
+    A LabError has a status of its own, which is 1 as a rule.
+
     The scripts start Python with SIGINT blocked, since for its first tenth of a second it knows nothing of this.
     """
 
@@ -60,7 +62,7 @@ def for_people(script: str) -> Iterator[None]:
         raise SystemExit(128 + signal.SIGPIPE) from None
     except LabError as error:
         print(f"{script}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(error.status) from None
     except Exception as error:
         if os.environ.get("NATLB_LAB_DEBUG"):
             raise

@@ -133,8 +133,9 @@ class Shell(cmd.Cmd):
         try:
             self._status = self._do(word, rest.strip())
         except LabError as error:
-            self._status = self._complain(str(error), 1)
+            self._status = self._complain(str(error), error.status)
         except KeyboardInterrupt:
+            self._say("")  # the terminal has shown a ^C
             self._status = self._complain("interrupted", INTERRUPTED)
         return False
 

@@ -7,16 +7,17 @@ fails leaves it, to be looked at.
 The lab's directory remembers the lesson, and how many hints were given. Both go with the lab.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Sequence
 
 from netns import draw
 from netns.build import Lab
 from netns.claims import report, told
 from netns.draw import Pen
-from netns.errors import LabError
+from netns.errors import LabError, NotSeenError
 from netns.lessons.catalogue import Beginning, Lesson, lesson, lessons
 from netns.lessons.player import Player, Quit
+from netns.way_out import begin, begun, with_a_way_out
 
 _NEXT = {
     "check {}": "is it done?",
@@ -44,7 +45,7 @@ def walk_through(lab: Lab, pen: Pen, words: Sequence[str]) -> int:
         return list_lessons(lab, pen)
     which = lesson(words[0])
     try:
-        with _with_a_way_out(lab, which):
+        with with_a_way_out(lab, str(which.number)):
             instead = ", in place of the one that was up" if lab.is_up else ""
             beginning = f"Lesson {which.number}. A fresh lab{instead}: {which.beginning.value}."
             print(pen.dim(told(beginning)), end="\n\n", flush=True)
@@ -59,9 +60,13 @@ def walk_through(lab: Lab, pen: Pen, words: Sequence[str]) -> int:
 
 
 def check(lab: Lab, pen: Pen, words: Sequence[str]) -> int:
-    """Look whether the exercise of a lesson is done; 1 when it is not."""
+    """Look whether the exercise of a lesson is done; 1 when it is not, 3 when that could not be found out."""
     which = _current(lab, words[0])
-    done = report(pen, which.check(lab))
+    with with_a_way_out(lab):
+        try:
+            done = report(pen, which.check(lab))
+        except (LabError, OSError, subprocess.SubprocessError) as error:
+            raise NotSeenError(f"whether exercise {which.number} is done cannot be seen: {error}") from error
     print()
     if done:
         print(pen.good(f"Exercise {which.number} is done."))
@@ -92,7 +97,7 @@ def solve(lab: Lab, pen: Pen, words: Sequence[str]) -> int:
     which = _current(lab, words[0])
     player = Player(lab, pen)
     try:
-        with _with_a_way_out(lab, which):
+        with with_a_way_out(lab, str(which.number)):
             for section in which.solution:
                 player.play(section)
     except Quit:
@@ -101,22 +106,12 @@ def solve(lab: Lab, pen: Pen, words: Sequence[str]) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _with_a_way_out(lab: Lab, which: Lesson) -> Iterator[None]:
-    """Let whatever fails say how to go on."""
-    try:
-        yield
-    except LabError as error:
-        again = f"To begin anew: {lab.advice(f'lesson {which.number}')}"
-        raise LabError(f"{error}\n{again}\nTo see what runs: {lab.advice('status')}") from error
-
-
 def _begin(lab: Lab, which: Lesson) -> None:
     """Build the lab that a lesson begins with, in place of any other."""
     lab.down()
     lab.offloads = False  # a lesson shows what a wire would carry
     lab.up(cables=which.beginning is not Beginning.HOSTS)
-    (lab.directory / "lesson").write_text(str(which.number), "ascii")
+    begin(lab, which.number)
     if which.beginning is Beginning.SERVERS:
         for server in lab.topology.servers:
             lab.start_web(server.name)
@@ -140,8 +135,7 @@ def _play(lab: Lab, pen: Pen, which: Lesson) -> None:
 def _current(lab: Lab, number: str) -> Lesson:
     """Find a lesson whose lab is up; LabError says how to begin it."""
     which = lesson(number)
-    note = lab.directory / "lesson"
-    current = note.read_text("ascii") if note.exists() else ""
+    current = begun(lab)
     if current != str(which.number):
         there = f"the lab is that of lesson {current}" if current else "no lesson has been begun"
         raise LabError(f"{there}; to begin lesson {which.number}: {lab.advice(f'lesson {which.number}')}")

@@ -46,5 +46,8 @@ def natlb_runs(lab: Lab) -> Claim:
 
 
 def table(lab: Lab) -> list[balancer.Entry]:
-    """Return the connections in natlb's NAT table."""
-    return balancer.nat_table(balancer.ask(lab.stats_socket, "show sess"))
+    """Return the connections in natlb's NAT table; LabError when it does not answer."""
+    try:
+        return balancer.nat_table(balancer.ask(lab.stats_socket, "show sess"))
+    except OSError as error:
+        raise LabError(f"natlb does not answer at {lab.stats_socket}: {error.strerror or error}") from error
