@@ -18,6 +18,7 @@ from netns.claims import report
 from netns.console import for_people
 from netns.draw import Pen
 from netns.errors import LabError
+from netns.prompt import shell_on
 
 
 def up(lab: Lab, pen: Pen, _: Sequence[str]) -> int:
@@ -214,11 +215,13 @@ def execute(lab: Lab, _: Pen, words: Sequence[str]) -> int:
     except LabError as error:
         return _senseless(str(error))
     _need(lab)
-    argv = argv or [os.environ.get("SHELL", "/bin/sh")]
+    added: dict[str, str] = {}
+    if not argv:
+        argv, added = shell_on(lab, host)
     command = lab.command(host, argv)
     if shutil.which(argv[0]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python had turned off, for itself
-        os.execvp(command[0], command)  # noqa: S606 - no shell, on purpose
+        os.execvpe(command[0], command, {**os.environ, **added})  # noqa: S606 - no shell, on purpose
     print(f"lab.sh: exec: there is no program '{argv[0]}'", file=sys.stderr)
     return 127
 

@@ -28,6 +28,7 @@ from netns import draw
 from netns.build import PREFIX, Lab
 from netns.draw import Pen
 from netns.errors import LabError
+from netns.prompt import shell_on
 
 INTERRUPTED = 128 + signal.SIGINT
 _SENSELESS = 2
@@ -168,13 +169,13 @@ class Shell(cmd.Cmd):
             return self._complain(f"what is to be run on {host}? {host} PROGRAM...", _SENSELESS)
         if not self._lab.is_up:
             raise LabError("the lab is not up: `up` builds it")
-        argv = ["bash", "-c", line] if line else [os.environ.get("SHELL", "/bin/sh")]
+        argv, added = (["bash", "-c", line], {}) if line else shell_on(self._lab, host)
         sys.stdout.flush()
         with _left_to_the_program():
             program = subprocess.Popen(
                 self._lab.command(host, argv),
                 stdin=None if self._interactive else subprocess.DEVNULL,
-                env={**os.environ, "BASH_FUNC_curl%%": self._curl()},
+                env={**os.environ, "BASH_FUNC_curl%%": self._curl(), **added},
             )
             try:
                 status = program.wait()

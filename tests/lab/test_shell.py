@@ -288,6 +288,31 @@ def test_a_host_alone_is_a_shell_on_it(balanced: Lab) -> None:
         shell.read_until(PROMPT)
 
 
+def test_the_prompt_of_a_shell_on_a_host_names_it(balanced: Lab, tmp_path: Path) -> None:
+    with closing(Terminal(balanced, SHELL="/bin/bash", HOME=str(tmp_path))) as shell:
+        shell.read_until(PROMPT)
+        shell.type("vip\r")
+        shell.read_until(rf"@{balanced.prefix}lb:\S+[#$] $")
+        shell.type("exit\r")
+        shell.read_until(PROMPT)
+
+
+def test_after_ctrl_c_the_prompt_has_a_line_of_its_own(balanced: Lab) -> None:
+    with terminal(balanced) as shell:
+        for before, command in (("", "sleep 64"), ("true; ", "sleep 65")):
+            shell.type(f"client {before}{command}\r")
+            until(lambda command=command: residents(balanced, command), "it sleeps")
+            shell.interrupt()
+            assert "^C\r\n" in shell.read_until(PROMPT)
+
+
+def test_whoever_asks_how_a_command_is_given_is_told_and_stays(balanced: Lab) -> None:
+    done = piped(balanced, "watch -h", "lesson --help", "capture", "watch --bla", "client echo here")
+    assert done.returncode == 0
+    assert re.fullmatch(r"usage: lab\.sh watch (.*\n)+usage: lesson \[N\]\n\n.*\nhere\n", done.stdout)
+    assert "Traceback" not in done.stderr
+
+
 def test_whoever_ends_the_shell_ends_what_runs_in_it(no_lab: Lab) -> None:
     with closing(Terminal(no_lab)) as shell:
         shell.read_until("Building")

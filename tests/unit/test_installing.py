@@ -259,6 +259,7 @@ def test_a_wheel_has_all_that_a_service_needs_and_the_natlb_in_it_installs_itsel
     inside = set(zipfile.ZipFile(wheel).namelist())
     for name in ("data/natlb.service", "data/natlb.8", "data/natlb.cfg", "offload/flow.bpf.o", "py.typed"):
         assert f"natlb/{name}" in inside
+    assert "netns/host.bashrc" in inside
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=100)
     install = [*pip, "--python", str(place / "bin" / "python"), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(install, check=True, timeout=200)
