@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from netns import balancer, draw
-from netns.build import PREFIX, Lab
-from netns.claims import report
+from netns.build import PREFIX, PREFIXES, Lab, may_be_prefix
+from netns.claims import report, told
 from netns.console import for_people
 from netns.draw import Pen
 from netns.errors import LabError
@@ -139,11 +139,20 @@ def _of_the_course(name: str) -> Callable[[Lab, Pen, Sequence[str]], int]:
     return run
 
 
+_ARGPARSE = (0, 2)
+"""What argparse leaves with once it has said how a command is given: no reason to leave a prompt in the lab, too."""
+
+
 def _of_seeing(module: str, name: str) -> Callable[[Lab, Pen, Sequence[str]], int]:
     def run(lab: Lab, pen: Pen, words: Sequence[str]) -> int:
         _quieten_scapy()
         command: Callable[[Lab, Pen, Sequence[str]], int] = getattr(import_module(f"netns.seeing.{module}"), name)
-        return command(lab, pen, words)
+        try:
+            return command(lab, pen, words)
+        except SystemExit as over:
+            if over.code not in _ARGPARSE:
+                raise
+            return int(over.code)
 
     return run
 
@@ -236,6 +245,8 @@ class Command:
     """As the help shows them: WORD must be there, [WORD] may, and a last one with ... any number of times."""
     choices: Callable[[], Iterable[str]] = tuple
     """What the words may be, where that is known; the shell offers them."""
+    options: bool = False
+    """Whether it has options: then it says itself, when it is given -h, what they are."""
 
     def takes(self, number: int) -> bool:
         """Whether it can be given so many words."""
@@ -244,11 +255,26 @@ class Command:
         needed = sum(not word.startswith("[") for word in words)
         return needed <= number and (endless or number <= len(words))
 
+    def help(self, name: str, call: str = "") -> str | None:
+        """Say how it is given and what it does; None when it does so by itself. `call` comes before its name."""
+        if self.options:
+            return None
+        lines = [f"usage: {call}{name} {self.arguments}".rstrip(), "", self.about]
+        if choices := ", ".join(self.choices()):
+            lines += ["", told(f"{self.arguments.strip('[]')} is one of: {choices}")]
+        return "\n".join(lines)
+
 
 def _choices(module: str, table: str) -> Callable[[], Iterable[str]]:
     """Return what gives the names in a module's table, without importing it before they are asked for."""
     return lambda: getattr(import_module(f"netns.{module}"), table)
 
+
+def _what_can_be_broken() -> Iterable[str]:
+    return [*_choices("faults", "FAULTS")(), import_module("netns.faults").ANY, "--tell"]
+
+
+HELP = frozenset({"-h", "--help"})
 
 _NOT_IN_A_SHELL = ("exec", "shell")
 """A host's name does what the one does; and one shell is enough."""
@@ -257,29 +283,27 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(demo, "the guided tour; a lab that is up stays up"),
     "lesson": Command(_of_the_course("walk_through"), "walk through a lesson, or list them all", "[N]"),
     "check": Command(_of_the_course("check"), "look whether a lesson's exercise is done", "N"),
-    "hint": Command(_of_the_course("hint"), "the next hint for it", "N"),
-    "solve": Command(_of_the_course("solve"), "do it, and say why", "N"),
+    "hint": Command(_of_the_course("hint"), "the next hint for a lesson's exercise", "N"),
+    "solve": Command(_of_the_course("solve"), "do a lesson's exercise, and say why", "N"),
     "up": Command(up, "build the lab and leave it running"),
     "down": Command(down, "take the lab away, with all that runs in it"),
-    "status": Command(status, "draw it, and list what runs in it"),
+    "status": Command(status, "draw the lab, and list what runs in it"),
     "exec": Command(execute, "run a program on a host; without one, a shell", "HOST [CMD...]"),
     "nat": Command(nat, "show natlb's NAT table"),
     "hosts": Command(hosts, "list the hosts: names, addresses, ports"),
     "pingall": Command(pingall, "ping from every host to every other"),
-    "break": Command(break_, "break something, to be found; or list what", "[FAULT]", _choices("faults", "FAULTS")),
+    "break": Command(break_, "break something, or list what; --tell tells what is", "[FAULT]", _what_can_be_broken),
     "heal": Command(heal, "undo what was broken", "[FAULT]", _choices("faults", "FAULTS")),
     "shell": Command(shell, "a prompt: `client curl vip`, `nat`, `pingall` ..."),
     "ask": Command(ask, "give natlb a command of the Runtime API", "WORDS..."),
     "see": Command(see, "make an experiment and draw it, or list them all", "[WHAT]", _choices("experiments", "TABLE")),
-    "watch": Command(_of_seeing("watch", "watch"), "client wire, NAT table, server wire, live", "[...]"),
-    "trace": Command(_of_seeing("trace", "trace"), "one packet's life in natlb, byte by byte", "[...]"),
-    "capture": Command(_of_seeing("record", "capture"), "a host's packets, for Wireshark", "HOST..."),
-    "draw": Command(_of_seeing("picture", "draw"), "draw a connection, as an SVG picture", "[...]"),
+    "watch": Command(_of_seeing("watch", "watch"), "client wire, NAT table, server wire, live", "[...]", options=True),
+    "trace": Command(_of_seeing("trace", "trace"), "one packet's life in natlb, byte by byte", "[...]", options=True),
+    "capture": Command(_of_seeing("record", "capture"), "a host's packets, for Wireshark", "HOST...", options=True),
+    "draw": Command(_of_seeing("picture", "draw"), "draw a connection, as an SVG picture", "[...]", options=True),
     "start": Command(start, "start natlb, haproxy, tls or wrong", "WHAT", _choices("programs", "TABLE")),
-    "stop": Command(stop, "stop it", "WHAT", _choices("programs", "TABLE")),
-    "restart": Command(
-        restart, "stop it, and start it with its configuration of now", "WHAT", _choices("programs", "TABLE")
-    ),
+    "stop": Command(stop, "stop natlb, haproxy, tls or wrong", "WHAT", _choices("programs", "TABLE")),
+    "restart": Command(restart, "stop, and start with the configuration of now", "WHAT", _choices("programs", "TABLE")),
 }
 
 
@@ -296,29 +320,36 @@ Each command is given as `sudo scripts/lab.sh COMMAND`.
 
 HOST is client, lb, server1 or server2. Before the command, --prefix PREFIX may
 say how the namespaces' names begin ({PREFIX} unless told otherwise): so there
-can be a second lab beside the first."""
+can be a second lab beside the first. COMMAND -h says how one command is given."""
 
 
 def main(words: Sequence[str]) -> int:
     """Do what the command line says and return the exit status: 2 when it makes no sense."""
     prefix = PREFIX
-    if words[:1] == ["--prefix"] and len(words) > 1:
-        prefix, words = words[1], words[2:]
-    if {"-h", "--help", "help"} & set(words[:1]):
+    if words and words[0].partition("=")[0] == "--prefix":
+        option, *words = words
+        if "=" in option:
+            prefix = option.partition("=")[2]
+        elif words:
+            prefix, *words = words
+        else:
+            return _senseless(f"after '--prefix' comes how the names of namespaces begin: {PREFIXES}")
+        if not may_be_prefix(prefix):
+            return _senseless(f"'{prefix}' cannot be a prefix: that is {PREFIXES}")
+    if {*HELP, "help"} & set(words[:1]):
         print(usage())
         return 0
     name, *rest = words or ["demo"]
     command = COMMANDS.get(name)
     if command is None:
         return _senseless(f"'{name}' is not a command; the commands are {', '.join(COMMANDS)}")
+    if HELP & set(rest[:1]) and (explained := command.help(name, "lab.sh ")):
+        print(explained)
+        return 0
     if not command.takes(len(rest)):
         needs = f"'{name}' is given like this: {name} {command.arguments}"
         return _senseless(needs if command.arguments else f"'{name}' takes no arguments")
-    try:
-        lab = Lab(prefix=prefix)
-    except LabError as error:
-        return _senseless(str(error))
-    return command.run(lab, Pen.for_output(sys.stdout), rest)
+    return command.run(Lab(prefix=prefix), Pen.for_output(sys.stdout), rest)
 
 
 def _senseless(wrong: str) -> int:

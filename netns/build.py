@@ -44,6 +44,9 @@ from netns.topology import LINK, SEED, Host, Topology
 
 PREFIX = "natlb-"
 
+PREFIXES = "lower-case letters, digits and hyphens, at most 31 of them and no hyphen first, such as 'mine-'"
+"""What a prefix may be."""
+
 _IFA_F_NODAD = 0x02
 _RTNH_F_ONLINK = 0x04
 _SIOCETHTOOL = 0x8946
@@ -65,6 +68,12 @@ OFFLOADS = "LAB_OFFLOADS"
 """Variable of the environment: 1 lets links pass packets on unfinished, up to 64 KB in one, as they do between
 containers. Unless told so they send what a wire would carry."""
 
+
+def may_be_prefix(text: str) -> bool:
+    """Whether names of namespaces can begin with it."""
+    return re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", text, re.A) is not None
+
+
 _AnyService = TypeVar("_AnyService", bound=Service)
 
 
@@ -73,8 +82,8 @@ class Lab:
 
     def __init__(self, topology: Topology = SEED, prefix: str = PREFIX, *, offloads: bool | None = None) -> None:
         """Describe a lab; `offloads` is whether its links leave checksums and cutting up to others, see `OFFLOADS`."""
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", prefix):
-            raise LabError(f"'{prefix}' cannot be a prefix: lower-case letters, digits and hyphens, at most 31")
+        if not may_be_prefix(prefix):
+            raise LabError(f"'{prefix}' cannot be a prefix: that is {PREFIXES}")
         self.topology = topology
         self.prefix = prefix
         self.offloads = os.environ.get(OFFLOADS) == "1" if offloads is None else offloads

@@ -65,6 +65,9 @@ class Command(Protocol):
     def takes(self, number: int) -> bool:
         """Whether it can be given so many."""
 
+    def help(self, name: str) -> str | None:
+        """How it is given and what it does; None when it says so itself."""
+
 
 class Shell(cmd.Cmd):
     """One conversation with one lab."""
@@ -155,6 +158,9 @@ class Shell(cmd.Cmd):
         command = self._commands.get(word)
         if command is None:
             return self._complain(f"'{word}' is no host and no command; `help` lists them", _SENSELESS)
+        if words[:1] in (["-h"], ["--help"]) and (explained := command.help(word)):
+            print(explained)
+            return 0
         if not command.takes(len(words)):
             return self._complain(f"this is given like this: {word} {command.arguments}".rstrip(), _SENSELESS)
         return command.run(self._lab, self._pen, words)
@@ -183,6 +189,8 @@ class Shell(cmd.Cmd):
                 program.terminate()
                 program.wait()
                 raise
+        if status == -signal.SIGINT:
+            self._say("")  # the terminal has shown a ^C, after which the prompt would stand
         return status if status >= 0 else 128 - status
 
     def _curl(self) -> str:

@@ -224,7 +224,7 @@ def test_ctrl_c_ends_a_command_of_the_lab_and_not_the_shell(balanced: Lab) -> No
         shell.type("pingall\r")
         until(lambda: any("ping -n -q" in each.command for each in balanced.residents()), "it pings")
         shell.interrupt()
-        assert "interrupted" in shell.read_until(PROMPT)
+        assert "^C\r\ninterrupted" in shell.read_until(PROMPT)
         balanced.run("client", ["nft", "delete table inet slow"])
         assert "yes" in shell.line("pingall")
 

@@ -1,14 +1,16 @@
+import re
+
 import pytest
 
 from netns.__main__ import COMMANDS, Command, main
-from netns.build import Lab
+from netns.build import PREFIXES, Lab
 from netns.draw import WIDTH
 from netns.errors import LabError
 
 NOWHERE = ["--prefix", "no-such-lab-"]
 
 
-@pytest.mark.parametrize("word", ["bla", "--bla", "--prefix"])
+@pytest.mark.parametrize("word", ["bla", "--bla", "--prefixes"])
 def test_a_command_that_is_none_is_refused_in_one_line_with_the_choices(capsys, word):
     assert main([word]) == 2
     assert capsys.readouterr() == ("", f"lab.sh: '{word}' is not a command; the commands are {', '.join(COMMANDS)}\n")
@@ -47,6 +49,33 @@ def test_help_names_every_command_and_fits_the_terminal(capsys, option):
     assert max(len(line) for line in out.splitlines()) <= WIDTH
 
 
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_says_how_it_is_given(capsys, name, option):
+    assert main([*NOWHERE, name, option]) == 0
+    out, err = capsys.readouterr()
+    assert re.match(rf"usage: lab\.sh {name}\b", out)
+    assert (err, max(map(len, out.splitlines())) <= WIDTH) == ("", True)
+    assert out.count("\n") > 1
+
+
+def test_what_can_be_named_is_listed(capsys):
+    assert main(["break", "-h"]) == 0
+    assert capsys.readouterr().out.endswith(
+        "\n\nFAULT is one of: server, route, checksum, loss, mtu, flood, drain, any, --tell\n"
+    )
+
+
+def test_what_is_run_on_a_host_has_its_own_help():
+    with pytest.raises(LabError, match="the lab is not up"):
+        main([*NOWHERE, "exec", "client", "-h"])
+
+
+def test_a_prefix_can_be_given_as_other_options_are(capsys):
+    assert main(["--prefix=no-such-lab-", "status"]) == 1
+    assert capsys.readouterr().out == "The lab is down.\n"
+
+
 def test_status_of_no_lab(capsys):
     assert main([*NOWHERE, "status"]) == 1
     assert capsys.readouterr().out == "The lab is down.\n"
@@ -78,7 +107,19 @@ _SENSELESS = {
     ),
     "a prefix that is none": (
         ["--prefix", "Mine-", "up"],
-        "'Mine-' cannot be a prefix: lower-case letters, digits and hyphens, at most 31",
+        f"'Mine-' cannot be a prefix: that is {PREFIXES}",
+    ),
+    "a prefix that is none, whatever comes after it": (
+        ["--prefix", "bad/", "no-such-command"],
+        f"'bad/' cannot be a prefix: that is {PREFIXES}",
+    ),
+    "a prefix that is too long": (
+        [f"--prefix={'x' * 32}"],
+        f"'{'x' * 32}' cannot be a prefix: that is {PREFIXES}",
+    ),
+    "no prefix": (
+        ["--prefix"],
+        f"after '--prefix' comes how the names of namespaces begin: {PREFIXES}",
     ),
 }
 

@@ -36,6 +36,7 @@ def complete(shell, line):
         ("pi", ["pingall "]),
         ("ex", ["exec ", "exit "]),
         ("break m", ["mtu "]),
+        ("break --", ["--tell "]),
         ("heal dr", ["drain "]),
         ("start ha", ["haproxy "]),
         ("see se", ["segments "]),
