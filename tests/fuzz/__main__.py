@@ -1,4 +1,4 @@
-"""The command line of the long mode, for scripts/fuzz.sh: `python -m tests.fuzz [TARGET|all] [MINUTES]`."""
+"""The command line of the long mode, for scripts/fuzz.sh: `python -m tests.fuzz TARGET|all [MINUTES]`."""
 
 import argparse
 import os
@@ -12,12 +12,16 @@ from tests.fuzz.targets import TARGETS
 def main(argv: list[str]) -> int:
     """Fuzz what the arguments say; return the exit status."""
     parser = argparse.ArgumentParser(prog="fuzz.sh", description="Look for inputs that natlb does not take well.")
+    names = ["all", *TARGETS]
+    parser.add_argument("target", metavar="TARGET", choices=names, help=f"one of {', '.join(names)}")
     parser.add_argument(
-        "target", nargs="?", default="all", choices=["all", *TARGETS], help="what to fuzz (%(default)s)"
+        "minutes", metavar="MINUTES", nargs="?", default=10.0, type=_minutes, help="for each (%(default)g)"
     )
-    parser.add_argument("minutes", nargs="?", default=10.0, type=_minutes, help="for each (%(default)s)")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where inputs and findings go (fuzzed)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="targets at a time (%(default)s)")
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
     options = parser.parse_args(argv)
     targets = list(TARGETS) if options.target == "all" else [options.target]
     try:
@@ -27,9 +31,12 @@ def main(argv: list[str]) -> int:
 
 
 def _minutes(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 100_000:
-        raise argparse.ArgumentTypeError(f"{text} is no number of minutes")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of minutes: more than 0 and less than 100000")
     return value
 
 
