@@ -33,6 +33,15 @@ if [[ " ${extras[*]} " == *" test "* ]]; then
     files+=(/usr/include/linux/bpf.h:linux-libc-dev)
 fi
 
+# While packages are installed, a file that says whose it is keeps their services from starting. One whose writer was
+# killed is in the way of every service that is installed later, by whomever.
+policy=/usr/sbin/policy-rc.d
+mark='# For as long as scripts/setup.sh of natlb installs packages, as process'
+if [ -f "$policy" ] && [ "$(id -u)" = 0 ]; then
+    writer=$(sed -n "s|^$mark \([0-9]*\)\$|\1|p" "$policy")
+    if [ -n "$writer" ] && ! grep -qs setup.sh "/proc/$writer/cmdline"; then rm -f "$policy"; fi
+fi
+
 # A stamp names what was installed: when nothing changed since, there is nothing to do.
 stamp=".venv/.natlb-$profile-$(cat setup.cfg scripts/setup.sh | cksum | cut -d' ' -f1)"
 [ ! -e "$stamp" ] || exit 0
@@ -57,10 +66,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || { echo "setup.sh: these packages are missing: ${missing[*]}; run it with sudo" >&2; exit 1; }
     echo "==> Debian packages: ${missing[*]}"
     # No service of a package that we install may start (haproxy and nginx would): ours run in namespaces only.
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-        chmod 755 /usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\n%s %s\nexit 101\n' "$mark" "$$" >"$policy"
+        chmod 755 "$policy"
     fi
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
