@@ -91,16 +91,28 @@ _LEGEND = Text.assemble(
 )  # fmt: skip
 
 
+_ROOMY, _FRAMED = 15, 13
+"""Lines of a terminal that has room for two connections of the table; and for frames."""
+
+
 def screen(pen: Pen, moments: Sequence[Moment], began: float, silent: str, height: int, missed: int) -> RenderableType:
-    """Draw the three panes, as many packets as there is room for, the last one at the bottom."""
-    around, table_room = 7, 4  # the frames and the last line
+    """Draw the three panes, as many packets as there is room for, the last one at the bottom.
+
+    In a low terminal the table is one connection's, in a very low one the panes have no frames: the last line, that
+    tells the colours apart, is there in ten lines as well.
+    """
+    framed = height >= _FRAMED
+    table_room = 4 if height >= _ROOMY else 2
+    around = 7 if framed else 4  # the frames, or titles, and the last line
     each = max(1, (height - around - table_room - 1) // 4)  # two lines on each wire
     shown = moments[-each:]
     frame = box.ROUNDED if pen.boxes else box.ASCII
     client = [line for m in shown for line in packet_lines(pen, m, m.passage.client_side, began, ORIGINAL)]
     server = [line for m in shown for line in packet_lines(pen, m, m.passage.server_side, began, REPLY)]
 
-    def pane(title: str, lines: Sequence[Text], rows: int) -> Panel:
+    def pane(title: str, lines: Sequence[Text], rows: int) -> RenderableType:
+        if not framed:
+            return Group(Text(f"{title}:", "bold"), *lines)
         return Panel(Group(*lines), title=title, title_align="left", box=frame, height=rows + 2)
 
     foot = Text("Ctrl-C ends it   ") + _LEGEND
