@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from netns.errors import LabError
+from netns.numbers import counted
 from netns.processes import Service, every
 
 _GLOBAL_HEADER = 24
@@ -87,7 +88,8 @@ class Capture:
         self._tcpdump.stop(signum=signal.SIGINT)
         lost = re.search(r"(\d+) packets? dropped by kernel", self._tcpdump.log())
         if lost and int(lost[1]):
-            raise LabError(f"the capture at {self.place} is not complete: the kernel dropped {lost[1]} packets")
+            missing = counted(int(lost[1]), "packet")
+            raise LabError(f"the capture at {self.place} is not complete: the kernel dropped {missing}")
 
     def kill(self) -> None:
         """End it at once, whatever it has not written yet."""

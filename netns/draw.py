@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from netns.balancer import Entry
+from netns.numbers import counted
 from netns.topology import LINK, Topology
 from netns.walk import FIELDS, Sighting, changed
 
@@ -190,7 +191,7 @@ def _cell(name: str, sighting: Sighting) -> str:
         case "IP checksum" | "TCP checksum":
             return "" if value is None else f"0x{value:04x}"
         case "payload":
-            return f"{len(value)} bytes"
+            return counted(len(value), "byte")
         case "timestamp":
             return "" if value is None else str(value[0])
         case _:

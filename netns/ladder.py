@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netns.draw import WIDTH, Pen
+from netns.numbers import counted
 from netns.walk import Sighting, Walk
 
 _TIME = 8
@@ -17,7 +18,7 @@ _NAMES = {"S": "SYN", "SA": "SYN-ACK", "A": "ACK", "FA": "FIN", "F": "FIN", "R":
 def kind(sighting: Sighting) -> str:
     """Name a segment by what it does: SYN, ACK, FIN, RST, or its number of bytes of data."""
     if sighting.payload:
-        return f"{len(sighting.payload)} bytes"
+        return counted(len(sighting.payload), "byte")
     return _NAMES.get(sighting.flags, sighting.flags)
 
 

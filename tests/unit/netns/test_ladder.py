@@ -1,3 +1,5 @@
+import pytest
+
 from netns import ladder
 from netns.draw import WIDTH, Pen
 from netns.walk import Sighting, follow
@@ -50,9 +52,13 @@ def test_numbers_count_from_the_beginning_and_go_round():
     assert relative.ack(acknowledgement) == 10
 
 
-def test_data_is_named_by_its_size():
-    data = seen("client:eth0", 0, CLIENT, VIP, "PA", payload=b"x" * 90)
-    assert ladder.kind(data) == "90 bytes"
+@pytest.mark.parametrize(("size", "name"), [(90, "90 bytes"), (1, "1 byte")])
+def test_data_is_named_by_its_size(size, name):
+    data = seen("client:eth0", 0, CLIENT, VIP, "PA", payload=b"x" * size)
+    assert ladder.kind(data) == name
+
+
+def test_a_segment_without_data_is_named_by_what_it_does():
     assert ladder.kind(seen("client:eth0", 0, CLIENT, VIP, "FA")) == "FIN"
 
 
