@@ -258,6 +258,27 @@ def test_in_a_terminal_enter_goes_on_and_q_stops(course: Course, colour: bool) -
     assert course.lab.is_up
 
 
+@pytest.mark.parametrize("name", ["dnat", "rewrite", "known"])
+def test_in_a_terminal_a_whole_lesson_can_be_walked_through_with_enter(course: Course, name: str) -> None:
+    [lesson] = [each for each in LESSONS if each.name == name]
+    terminal = Terminal(course.command("lesson", str(lesson.number)), {**course.environment, "NO_COLOR": "1"})
+    shown = ""
+    for section in lesson.pages:
+        waits = [step.commands for step in section.steps if step.commands] + [()] * (not section.steps[-1].commands)
+        for commands in waits:
+            terminal.wait_for("q and Enter stops]")
+            shown += terminal.shown
+            assert not any(f"$ {command}" in terminal.shown for command in commands), "nothing runs before Enter"
+            terminal.type("\n")
+    assert terminal.end() == 0
+    shown = (shown + terminal.shown).replace("\r\n", "\n")
+    for expected in _SHOWN[name]:
+        assert re.search(expected, shown), f"{expected!r} is not shown:\n{shown}"
+    assert "Exercise" in terminal.shown
+    assert course.lab.advice(f"check {lesson.number}") in terminal.shown
+    assert course.lab.is_up
+
+
 def test_ctrl_c_at_the_prompt_leaves_nothing(course: Course) -> None:
     terminal = Terminal(course.command("lesson", "1"), course.environment)
     terminal.wait_for("q and Enter stops]")
