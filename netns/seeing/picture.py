@@ -16,7 +16,7 @@ from netns.seeing import pcapng
 from netns.seeing.diagram import Lane, diagram
 from netns.seeing.words import Words, need, seconds
 from netns.topology import LINK, Host, Topology
-from netns.walk import Sighting, Walk, follow
+from netns.walk import Sighting, Walk, follow, of_connection
 from netns.web import endpoint
 
 MOST = 60
@@ -58,10 +58,9 @@ def _words() -> Words:
 
 def _captured(lab: Lab, path: str, wait: float | None) -> tuple[list[Sighting], str | None]:
     """Return what passed, and the endpoint of the client if it is known."""
-    client = lab.topology.client
-    with everywhere(lab, f"tcp and (host {client.ipv4} or host {client.ipv6})") as observation:
+    with everywhere(lab, "tcp") as observation:
         if wait is not None:
-            print(f"Waiting {wait:g} s for a connection of {client.name} ...", flush=True)
+            print(f"Waiting {wait:g} s for a connection of {lab.topology.client.name} ...", flush=True)
             time.sleep(wait)
             return observation.sightings(), None
         with Visitor(lab, lab.topology.balancer.port) as visitor:
@@ -78,15 +77,10 @@ def connection(topology: Topology, sightings: Iterable[Sighting], client: str | 
     sent = [seen for seen in sightings if seen.place == f"client:{LINK}" and seen.flags == "S"]
     if client is None and sent:
         client = min(sent, key=lambda seen: seen.time).source
-    mine = {seen.identity for seen in sightings if client in (seen.source, seen.destination)}
-    # What was not seen at the client itself is its, too, if it says the same: with full NAT under another name.
-    said = [seen for seen in sightings if seen.identity in mine]
-    places = {seen.place for seen in said}
+    mine = [seen for _, seen in of_connection(sightings, client or "")]
+    places = {seen.place for seen in mine}
     server = next((host for host in topology.servers if way(host)[2] in places), topology.servers[0])
-    serves = {endpoint(address, server.port) for address in (server.ipv4, server.ipv6)}
-    names = {seen.source for seen in said if seen.place in way(server)[2:] and seen.destination in serves}
-    of_others = {seen.source for seen in sightings if seen.place == way(server)[0]}
-    walks = follow(said, client or "", way(server), names - of_others)
+    walks = follow(mine, client or "", way(server))
     if not walks:
         raise LabError("no connection of the client was seen, from its first packet on, at the client's own wire")
     return walks, server
