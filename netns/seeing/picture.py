@@ -1,7 +1,7 @@
 """`lab.sh draw`: one connection at the four places that its packets pass, as a picture.
 
 By default the lab's client makes one request, and that connection is drawn. With --wait it is the first that somebody
-else makes; with --from, the first of a file that `lab.sh capture` wrote, for which no lab is needed.
+else makes; with --from, the first of a file that `lab.sh capture all` wrote, for which no lab is needed.
 """
 
 import time
@@ -28,7 +28,7 @@ def draw(lab: Lab, _: Pen, words: Sequence[str]) -> int:
     options = _words().parse_args(words)
     path = Path(options.file)
     if options.source:
-        sightings = pcapng.sightings(Path(options.source))
+        sightings = _of_file(lab.topology, Path(options.source))
         client = None
     else:
         need(lab)
@@ -41,8 +41,10 @@ def draw(lab: Lab, _: Pen, words: Sequence[str]) -> int:
     except OSError as error:
         raise LabError(f"{path}: {error.strerror}; give another FILE") from error
     first = walks[0].first
-    ends = f"{first.source} > {first.destination}"
-    print(f"{path}: {len(walks)} packets of {ends}, served by {server.name}. A browser shows it.")
+    count = f"{len(walks)} packet{'' if len(walks) == 1 else 's'}"
+    went_on = any(seen.place == way(server)[2] for walk in walks for seen in walk.sightings)
+    who = f"served by {server.name}" if went_on else "none of them on a server's link"
+    print(f"{path}: {count} of {first.source} > {first.destination}, {who}. A browser shows it.")
     return 0
 
 
@@ -52,8 +54,20 @@ def _words() -> Words:
     which = words.add_mutually_exclusive_group()
     which.add_argument("--path", default="/", help="what the client asks for (%(default)s); /bytes/5000 is long")
     which.add_argument("--wait", type=seconds, metavar="SECONDS", help="ask for nothing; draw the client's next one")
-    which.add_argument("--from", dest="source", metavar="PCAPNG", help="draw the first of a `lab.sh capture` of all")
+    which.add_argument("--from", dest="source", metavar="PCAPNG", help="draw the first of a `lab.sh capture all`")
     return words
+
+
+def _of_file(topology: Topology, path: Path) -> list[Sighting]:
+    """Read what passed; LabError where it was not captured at all places: what is not in the file would seem lost."""
+    sightings, captured = pcapng.sightings(path), pcapng.places(path)
+    missing = [place for server in topology.servers for place in way(server) if place not in captured]
+    if missing:
+        raise LabError(
+            f"{path} was not captured at {', '.join(dict.fromkeys(missing))}; a picture needs every place of a"
+            " connection, as in a file of `lab.sh capture all`"
+        )
+    return sightings
 
 
 def _captured(lab: Lab, path: str, wait: float | None) -> tuple[list[Sighting], str | None]:

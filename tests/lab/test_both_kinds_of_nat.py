@@ -1,5 +1,6 @@
 """Whatever the lab shows of packets is true whether the servers see the client or, with `source`, the balancer."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,15 @@ import pytest
 from netns import balancer, experiments, programs
 from netns.build import Lab
 from netns.claims import report
+from netns.demo import Tour
 from netns.draw import WIDTH, Pen
+from netns.errors import LabError
 from netns.experiments.tls import PASSED
+from netns.observe import Visitor
+from netns.seeing.feed import feed, places_of
+from netns.seeing.pcapng import Writer
 from netns.seeing.picture import draw
+from netns.seeing.record import names
 from netns.seeing.trace import KINDS, trace
 from netns.topology import SEED
 
@@ -133,3 +140,45 @@ def test_a_picture_has_both_halves(doors: Lab, sees: str, tmp_path: Path, capsys
     )
     assert set(seen_at(path)) == {"4"}
     assert f"{sees}:" in path.read_text()
+
+
+def test_a_picture_of_a_file_is_of_one_that_was_captured_everywhere(doors: Lab, sees: str, tmp_path: Path) -> None:
+    everywhere = [place for host in doors.topology.hosts for place in places_of(doors, host.name)]
+    with feed(doors, everywhere, "tcp") as source:
+        with Visitor(doors, doors.topology.balancer.port) as visitor:
+            visitor.get()
+        packets = source.rest()
+        of_all = source.places
+    of_balancer = [place for place in of_all if place.startswith("lb:")]
+    files = {name: tmp_path / f"{name}.pcapng" for name in ("all", "lb")}
+    for path, places in zip(files.values(), (of_all, of_balancer), strict=True):
+        with path.open("wb") as file:
+            writer = Writer(file, places, names(doors.topology))
+            for at, place, frame in packets:
+                if place in places:
+                    writer.write(place, at, frame)
+    picture = tmp_path / "from.svg"
+    with pytest.raises(LabError, match=r"not captured at client:eth0, .* as in a file of `lab\.sh capture all`$"):
+        draw(doors, Pen(), ["--from", str(files["lb"]), str(picture)])
+    assert not picture.exists()
+    assert draw(doors, Pen(), ["--from", str(files["all"]), str(picture)]) == 0
+    assert set(seen_at(picture)) == {"4"}
+    assert f"{sees}:" in picture.read_text()
+
+
+def test_the_tour_can_be_made(doors: Lab, sees: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Tour(doors, Pen()).run()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{sees}|Data|44." in printed
+    assert ("✓ they see the balancer's address, not the client's" in printed) == (sees == FULL_NAT)
+    assert "all of them hold" in printed
+
+
+def test_a_tour_of_its_own_lab_takes_full_nat_for_a_fault(
+    doors: Lab, sees: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tour = Tour(doors, Pen())
+    monkeypatch.setattr(tour, "_own", True)
+    fault = pytest.raises(LabError, match="this does not hold: they see the client's own address")
+    with fault if sees == FULL_NAT else contextlib.nullcontext():
+        tour._requests()
