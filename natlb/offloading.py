@@ -71,7 +71,8 @@ class Offloader:
         self._start: Callable[[Coroutine[None, None, None]], None]
         self._settle: Callable[[], None]
         self._one_at_a_time = asyncio.Lock()
-        self._refused = 0
+        self._refused = self._translated = 0
+        self._has_told_of_nat = False
         self.lacking = "it was not asked for"
         """Why the kernel carries no packets; empty while it does."""
         self.audited = 0
@@ -110,6 +111,11 @@ class Offloader:
     def refused(self) -> int:
         """How often a connection found no room, and stayed in userspace."""
         return self._refused + sum(path.refused for path in (self._path, self._parked) if path is not None)
+
+    @property
+    def translated(self) -> int:
+        """Connections that stayed in userspace because the kernel's own NAT translates them as well."""
+        return self._translated + sum(path.translated for path in (self._path, self._parked) if path is not None)
 
     @property
     def maps(self) -> Mapping[str, int]:
@@ -206,7 +212,7 @@ class Offloader:
                     refused = await asyncio.to_thread(path.attach)
                 except OffloadError as error:
                     self.lacking = str(error)
-                    self._refused += path.refused
+                    self._count(path)
                     await asyncio.to_thread(path.close)
                     raise
                 self._use(path, refused)
@@ -274,9 +280,14 @@ class Offloader:
 
     def _drop(self, path: FastPath) -> None:
         """Do without a path that no connection is left on."""
-        self._refused += path.refused
+        self._count(path)
         self._path = self._offloading.cache = None
         path.close()
+
+    def _count(self, path: FastPath) -> None:
+        """Keep the counts of a path that goes."""
+        self._refused += path.refused
+        self._translated += path.translated
 
     def _listen(self, path: FastPath) -> None:
         loop = asyncio.get_running_loop()
@@ -354,11 +365,21 @@ class Offloader:
             path = self._path
             if path is None:
                 continue
+            self._tell_of_nat()
             for _ in self._offloading.catch_up_all(time.monotonic):
                 self._settle()
                 await asyncio.sleep(0)
                 if path is not self._path:
                     break
+
+    def _tell_of_nat(self) -> None:
+        """Say it once, since somebody may wonder why the fast path has nothing to do."""
+        if self.translated and not self._has_told_of_nat:
+            self._has_told_of_nat = True
+            notice(
+                "connections that the kernel's own NAT (MASQUERADE, SNAT, DNAT) translates as well are handled in "
+                "userspace; 'show offload' counts them"
+            )
 
     def _on_away(self) -> None:
         """A server has gone: the next datagrams to it are for others."""

@@ -23,15 +23,16 @@ from netns.errors import LabError
 def up(lab: Lab, pen: Pen, _: Sequence[str]) -> int:
     """Build the lab and leave it running."""
     lab.up()
+    vip = lab.topology.balancer
     try:
         lab.start_all()
+        print(_map(lab, pen))
+        print(f"\nThe lab is up, natlb listens on {vip.ipv4}:{vip.port}. Now try:\n")
+        for command in (f"exec client curl -4 http://vip:{vip.port}/", "nat", "down"):
+            print(f"    {lab.advice(command)}")
     except BaseException:
         lab.down()
         raise
-    print(_map(lab, pen))
-    print(f"\nThe lab is up, natlb listens on {lab.topology.balancer.ipv4}:{lab.topology.balancer.port}. Now try:\n")
-    for command in (f"exec client curl -4 http://vip:{lab.topology.balancer.port}/", "nat", "down"):
-        print(f"    {lab.advice(command)}")
     return 0
 
 

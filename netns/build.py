@@ -124,7 +124,7 @@ class Lab:
         try:
             self._claim()
             for namespace in self.namespaces:
-                with _uninterrupted():  # it forks, and the child must not take an interruption for its own
+                with uninterrupted():  # it forks, and the child must not take an interruption for its own
                     create(namespace)
                 names.publish(namespace, self.topology)
                 self._prepare(namespace)
@@ -141,7 +141,7 @@ class Lab:
 
     def down(self) -> None:
         """Take it away, with all that runs in it. Nothing there: nothing done."""
-        with _uninterrupted():
+        with uninterrupted():
             ours = self._claims.read_text("ascii").split() if self._claims.exists() else []
             try:
                 end_all_in(ours)
@@ -392,22 +392,30 @@ def _handle(namespace: str) -> Path:
 
 @contextlib.contextmanager
 def _inside(namespace: str) -> Iterator[None]:
-    """Move the calling thread into a network namespace for the length of the block."""
-    from pyroute2.netns import popns, pushns  # noqa: PLC0415 - see _netlink
+    """Move the calling thread into a network namespace for the length of the block.
 
-    target = os.open(_handle(namespace), os.O_RDONLY)
+    `pushns` of pyroute2 remembers where the process's main thread is, and all threads share what it remembers: of two
+    that are inside at the same time, one would come back to the namespace of the other.
+    """
+    from pyroute2.netns import setns  # noqa: PLC0415 - see _netlink
+
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        pushns(target)
+        target = os.open(_handle(namespace), os.O_RDONLY)
+        try:
+            setns(target)
+        finally:
+            os.close(target)
+        try:
+            yield
+        finally:
+            setns(home)
     finally:
-        os.close(target)
-    try:
-        yield
-    finally:
-        popns()
+        os.close(home)
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Let no Ctrl-C and no polite end come in between; one that comes is served afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:

@@ -66,6 +66,10 @@ def for_people(script: str) -> Iterator[None]:
             raise
         print(f"{script}: {type(error).__name__}: {error} (NATLB_LAB_DEBUG=1 tells more)", file=sys.stderr)
         raise SystemExit(1) from None
+    finally:
+        # It is done, or cleaned up. While Python ends, a tenth of a second, a signal would make a failure of it.
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
 
 
 def ask(prompt: str) -> str:

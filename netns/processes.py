@@ -161,7 +161,7 @@ class Service:
         """Whether it still runs."""
         return self.process.poll() is None
 
-    def wait_for(self, text: str, seconds: float = 10.0) -> None:
+    def wait_for(self, text: str, seconds: float = 30.0) -> None:
         """Return once its log contains the text; LabError when it ends before that, or takes longer."""
         for _ in every(0.02, seconds):
             alive = self.alive
@@ -177,7 +177,7 @@ class Service:
         last_words = " / ".join(self.log().strip().splitlines()[-3:]) or "nothing"
         return LabError(f"{self.name} {how}; it said: {last_words}")
 
-    def stop(self, seconds: float = 10.0, signum: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, seconds: float = 30.0, signum: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end and return its exit status; LabError when it does not, after which it is killed."""
         if self.alive:
             self.process.send_signal(signum)

@@ -113,6 +113,9 @@ class Survivor(NamedTuple):
 class FlowCache(Protocol):
     """Who handles the packets of connections that need no decision."""
 
+    def misses(self, connection: Connection) -> bool:
+        """Whether something is done to the packets of a connection on their way that would be left out here."""
+
     def enter(self, connection: Connection, *, behind: bool = False) -> bool:
         """Begin to handle a connection's packets, with its state and what stands of it in the ledger.
 
@@ -399,7 +402,11 @@ class Offloading:
 
     def _enter(self, connection: Connection, *, behind: bool) -> None:
         cache = self.cache
-        if cache is not None and self._may_be_offloaded(connection) and cache.enter(connection, behind=behind):
+        if cache is None or not self._may_be_offloaded(connection):
+            return
+        if cache.misses(connection):
+            self._barred.add(connection)
+        elif cache.enter(connection, behind=behind):
             self.keep(connection)
 
     def _may_be_offloaded(self, connection: Connection) -> bool:

@@ -112,6 +112,8 @@ class Offloader(Protocol):
     @property
     def refused(self) -> int: ...  # noqa: D102
     @property
+    def translated(self) -> int: ...  # noqa: D102
+    @property
     def packets(self) -> int: ...  # noqa: D102
     @property
     def audited(self) -> int: ...  # noqa: D102
@@ -428,6 +430,11 @@ FAMILIES: Final = (
     Family(
         "natlb_offload_no_room_total", COUNTER, "How often a connection found no room on the fast path.", (),
         _one(lambda sources: sources.offloader.refused),
+    ),
+    Family(
+        "natlb_offload_translated_total", COUNTER,
+        "Connections that stayed in userspace because the kernel's own NAT translates them as well.", (),
+        _one(lambda sources: sources.offloader.translated),
     ),
     Family(
         "natlb_offload_packets_total", COUNTER, "Packets that the kernel has carried by itself.", (),

@@ -48,6 +48,7 @@ from natlb.core.packet import TCP
 from natlb.core.window import Said
 from natlb.errors import OffloadError
 from natlb.offload.audit import Sample
+from natlb.offload.kernelnat import KernelNat
 from natlb.offload.layout import (
     BOTH_CHANGING,
     CONNECTION,
@@ -162,16 +163,22 @@ class FastPath:
         self._pieces = Pieces(self._rows, PIECE, LOCK)
         self._ended: list[Connection] = []
         self._samples: list[Sample] = []
+        self.translated = 0
+        """Connections that the kernel's own NAT translates as well, and which are not carried therefore."""
         self._survivors: list[Survivor] = []
         self._stock_taken = False
         self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        try:
-            self._links.bind((0, _RTMGRP_LINK | _RTMGRP_TC))
-            self._ring = Ring((self._program.events, self._on_event), (self._program.samples, self._on_sample))
-        except OSError as error:
-            self._links.close()
-            self._program.close()
-            raise OffloadError(f"the kernel refuses the maps: {os.strerror(error.errno or 0)}") from error
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._program.close)
+            opened.callback(self._links.close)
+            self._kernel_nat = KernelNat()
+            opened.callback(self._kernel_nat.close)
+            try:
+                self._links.bind((0, _RTMGRP_LINK | _RTMGRP_TC))
+                self._ring = Ring((self._program.events, self._on_event), (self._program.samples, self._on_sample))
+            except OSError as error:
+                raise OffloadError(f"the kernel refuses the maps: {os.strerror(error.errno or 0)}") from error
+            opened.pop_all()
 
     @staticmethod
     def read_file() -> None:
@@ -187,6 +194,12 @@ class FastPath:
         return bool(Filters(queue).find())
 
     # The engine's side
+
+    def misses(self, connection: Connection) -> bool:
+        """Whether the kernel's own NAT translates a connection as well, see `natlb.offload.kernelnat`."""
+        translated = self._kernel_nat.translates(connection)
+        self.translated += translated
+        return translated
 
     @property
     def maps(self) -> Mapping[str, int]:
@@ -394,6 +407,7 @@ class FastPath:
                 self._tidy(interface)
         self._ring.close()
         self._links.close()
+        self._kernel_nat.close()
         self._program.close()
 
     def _attach(self, interface: int) -> None:

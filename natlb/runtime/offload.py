@@ -35,6 +35,7 @@ def described(offloader: Offloader) -> dict[str, str | int]:
         "connections": offloader.offloaded,
         "connections_limit": offloader.capacity,
         "no_room": offloader.refused,
+        "translated": offloader.translated,
         "packets": offloader.packets,
         "audited": offloader.audited,
         "differences": offloader.differences,

@@ -114,6 +114,8 @@ class Offloader(Protocol):
     @property
     def refused(self) -> int: ...  # noqa: D102 - for want of room
     @property
+    def translated(self) -> int: ...  # noqa: D102 - connections that the kernel's own NAT has a hand in
+    @property
     def packets(self) -> int: ...  # noqa: D102
     @property
     def audited(self) -> int: ...  # noqa: D102 - packets that were done again

@@ -17,6 +17,7 @@ from netns import balancer
 from netns.bench import readings
 from netns.build import Lab
 from netns.errors import LabError
+from netns.processes import Service, every
 from netns.topology import Topology
 
 
@@ -132,9 +133,10 @@ def nginx_status(status: Path) -> readings.Status:
 class WebServers:
     """The running web servers."""
 
-    def __init__(self, sockets: Sequence[Path]) -> None:
+    def __init__(self, sockets: Sequence[Path], asked: int = 0) -> None:
+        """`asked` is how many questions they have had already."""
         self._sockets = sockets
-        self._asked = 0
+        self._asked = asked
 
     @property
     def accepted(self) -> int:
@@ -167,7 +169,19 @@ def web_servers(lab: Lab, room: Room, connections: int) -> Iterator[WebServers]:
             config.write_text(web_configuration(sockets[-1], workers, files), "utf-8")
             nginx = lab.start(name, server.name, ["nginx", "-e", "stderr", "-c", str(config)])
             running.callback(nginx.stop)
-        yield WebServers(sockets)
+            _wait_for(nginx, sockets[-1])
+        yield WebServers(sockets, asked=len(sockets))
+
+
+def _wait_for(nginx: Service, status: Path) -> None:
+    """Return once an nginx has said how it is doing; LabError when it does not."""
+    for _ in every(0.05, 10.0):
+        with contextlib.suppress(LabError):
+            nginx_status(status)
+            return
+        if not nginx.alive:
+            break
+    raise nginx.failure("does not say how it is doing")
 
 
 @contextmanager

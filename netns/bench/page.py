@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from netns.bench.aims import drawn
 from netns.bench.report import Report, busy_machine, render
 from netns.errors import LabError
 
@@ -22,7 +23,9 @@ def fill(page: str, report: Report) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise LabError(f"the page has no place for results, between '{BEGIN}' and '{END}'")
-    return f"{before}{BEGIN}\n\n{_caution(report)}```text\n{render(report)}\n```\n\n{END}{after}"
+    aims = drawn(report["results"])
+    reached = f"What natlb is to reach on two cores, and what of it this run has:\n\n{aims}\n\n" if aims else ""
+    return f"{before}{BEGIN}\n\n{_caution(report)}```text\n{render(report)}\n```\n\n{reached}{END}{after}"
 
 
 def _caution(report: Report) -> str:

@@ -15,13 +15,15 @@ from netns.walk import follow
 
 LONGEST = 4.0
 """Seconds of silence after which the experiment gives up."""
+_TOGETHER = 0.5
+"""Seconds between two ends that are one: natlb may have to wait for a processor in between."""
 
 
 def silence(lab: Lab, pen: Pen) -> Findings:
     """Open a connection, ask once, and keep silent."""
     with everywhere(lab) as observation, Visitor(lab, lab.topology.balancer.port) as visitor:
+        began = time.monotonic()  # the silence does not: whoever has to wait for a processor would see a shorter one
         server = lab.topology.host(visitor.ask()[0])
-        began = time.monotonic()
         how = visitor.closed_by_peer(LONGEST)
         after = time.monotonic() - began
         walks = follow(observation.sightings(), visitor.endpoint, way(server))
@@ -41,6 +43,6 @@ def silence(lab: Lab, pen: Pen) -> Findings:
     )
     yield Claim(
         "at the same time: it is one connection, so there is one clock",
-        saw=ends[-1] - ends[0] < 0.1,
+        saw=ends[-1] - ends[0] < _TOGETHER,
         expected=True,
     )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from netns.build import Lab
+from netns.build import Lab, uninterrupted
 from netns.draw import Pen
 from netns.errors import LabError
 from netns.seeing.feed import Feed, Packet, feed, places_of
@@ -73,7 +73,8 @@ def _run(source: Feed, writer: Writer, packets: int, seconds: float) -> int:
     try:
         while written < packets and time.monotonic() < until:
             time.sleep(_LOOK)
-            write(source.in_order())
+            with uninterrupted():  # what was taken is written and counted
+                write(source.in_order())
     except KeyboardInterrupt:
         print()
     write(source.rest())

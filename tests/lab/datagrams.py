@@ -125,11 +125,17 @@ def echoes(lab: Lab, port: int) -> Iterator[list[Echo]]:
 
 
 @contextmanager
-def client(lab: Lab, address: str, port: int, host: str = "client") -> Iterator[socket.socket]:
-    """Open a socket that speaks to one address and port, and that hears nobody else."""
+def client(lab: Lab, address: str, port: int, host: str = "client", *, own_port: int = 0) -> Iterator[socket.socket]:
+    """Open a socket that speaks to one address and port, and that hears nobody else.
+
+    Whoever needs a flow that nobody has had before gives it a port of its own: one that the kernel chooses may have
+    been an earlier test's, whose flow is still known.
+    """
     with lab.open_socket(host, socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as opened:
         opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         opened.settimeout(5)
+        if own_port:
+            opened.bind(("", own_port))
         opened.connect((address, port))
         yield opened
 

@@ -16,6 +16,9 @@ from netns.web import digest
 SEED_L4 = Path(__file__).parent / "seed-l4.cfg"
 SEED_L7 = Path(__file__).parent / "seed-l7.cfg"
 
+NOBODYS_PID = 1 << 22
+"""A number that no process ever has: the least one that Linux does not give (PID_MAX_LIMIT of linux/threads.h)."""
+
 _STATE = "iptables-save; ip6tables-save; sysctl -a 2>/dev/null | sort"
 
 _CHANGING_BY_ITSELF = {
@@ -23,6 +26,7 @@ _CHANGING_BY_ITSELF = {
     r"kernel\.(ns_last_pid|pty\.nr)": "how many processes and terminals the machine has had, or has",
     r"kernel\.random\.(entropy_avail|uuid)": "a new value at each reading, or nearly so",
     r"kernel\.perf_\w+": "lowered by the kernel itself when it is busy",
+    r"kernel\.hung_task_(detect_count|warnings)": "how often a program of the machine has hung",
     r"net\.netfilter\.nf_conntrack_count": "how many connections there are",
 }
 """Entries of `sysctl -a` that natlb cannot put back, nor anybody, and why they change: what they hold."""
@@ -47,6 +51,16 @@ def until(
         if condition():
             return
     pytest.fail(f"not within {seconds:g} s: {what} {instead()}".rstrip())
+
+
+_UNDER_WAY = ("syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "close-wait", "last-ack", "closing")
+
+
+def at_rest(lab: Lab, *hosts: str) -> None:
+    """Wait until no TCP connection of these hosts, or of any, is being opened or closed: both ends know of the end."""
+    look = f"ss -Htn {' '.join(f'state {state}' for state in _UNDER_WAY)}"
+    hosts = hosts or tuple(host.name for host in lab.topology.hosts)
+    until(lambda: not any(shell(lab, host, look) for host in hosts), "what was ended has ended at both ends")
 
 
 def shell(lab: Lab, host: str, script: str, seconds: float = 120) -> str:

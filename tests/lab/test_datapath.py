@@ -9,7 +9,7 @@ import pytest
 
 from netns.build import Lab
 from netns.topology import SEED
-from tests.lab.support import shell
+from tests.lab.support import shell, until
 
 pytestmark = pytest.mark.root
 
@@ -107,12 +107,16 @@ def test_nobody_out_there_may_speak_in_the_name_of_this_machine(lab: Lab) -> Non
     shell(lab, "lb", "iptables -I INPUT -p udp --dport 9 -j DROP")
     done = lab.run("client", [sys.executable, "-c", _SPOOF], names=False)
     assert done.returncode == 0, done.stderr
+
+    def dropped() -> list[str]:
+        listing = shell(lab, "lb", "iptables -t raw -vxnL NATLB-7-VIP").splitlines()
+        return [line.split()[0] for line in listing if "client" in line and "src-type LOCAL" in line]
+
+    until(lambda: dropped() == ["1"], "it is dropped", instead=dropped)
     came_in = shell(lab, "lb", "iptables -vxnL INPUT")
-    dropped = shell(lab, "lb", "iptables -t raw -vxnL NATLB-7-VIP")
     shell(lab, "lb", "iptables -F INPUT")
     _clear(lab)
     assert [line.split()[0] for line in came_in.splitlines() if "dpt:9" in line] == ["0"]
-    assert [line.split()[0] for line in dropped.splitlines() if "client" in line and "src-type LOCAL" in line] == ["1"]
 
 
 _HOLD = """\

@@ -41,8 +41,13 @@ _STEADY = 30
 _FLOOD = 1500
 """Packets per second of the flood: enough to reach maxconn, since a half-open connection lasts a second here."""
 
-_DOWNLOADED, _DOWNLOAD_RATE = 28_000_000, 8_000_000
-assert _DOWNLOADED / _DOWNLOAD_RATE > _SECONDS
+_PATIENCE = 3.0
+"""Seconds in which an answer has to come."""
+
+_LONGEST = _SECONDS + _PATIENCE + 1
+"""Seconds for which there is enough to send and to download: a client that gets no answer is waited for."""
+_DOWNLOAD_RATE = 8_000_000
+_DOWNLOADED = int(_DOWNLOAD_RATE * _LONGEST)
 
 _BRIEF = ("timeout client 1s", "timeout server 1s")
 _LIMITED, _UNLIMITED = f"maxconn {_MAXCONN}", "no maxconn"
@@ -130,7 +135,7 @@ def _flood(lab: Lab, way: Way, packets: list[bytes]) -> Iterator[None]:
 _REQUEST = b"GET / HTTP/1.1\r\nHost: vip\r\nConnection: close\r\n\r\n"
 
 
-def _open_steadily(lab: Lab, way: Way, patience: float = 3.0) -> list[float | None]:
+def _open_steadily(lab: Lab, way: Way) -> list[float | None]:
     """Open connections at the steady rate, with a request each; return how long each answer took, or None."""
     sockets = [client_socket(lab, way) for _ in range(int(_STEADY * _SECONDS))]
     took: list[float | None] = [None] * len(sockets)
@@ -138,7 +143,11 @@ def _open_steadily(lab: Lab, way: Way, patience: float = 3.0) -> list[float | No
     waiting = selectors.DefaultSelector()
     start = time.monotonic()
     opened = 0
-    while time.monotonic() < start + _SECONDS or (waiting.get_map() and time.monotonic() < begun[-1] + patience):
+    while (
+        time.monotonic() < start + _SECONDS
+        or opened < len(sockets)
+        or (waiting.get_map() and time.monotonic() < begun[-1] + _PATIENCE)
+    ):
         now = time.monotonic()
         while opened < len(sockets) and now >= start + opened / _STEADY:
             sockets[opened].setblocking(False)
@@ -160,7 +169,7 @@ def _open_steadily(lab: Lab, way: Way, patience: float = 3.0) -> list[float | No
     for each in sockets:
         each.close()
     waiting.close()
-    return [each if each is not None and each < patience else None for each in took]
+    return [each if each is not None and each < _PATIENCE else None for each in took]
 
 
 @contextlib.contextmanager
@@ -188,7 +197,7 @@ def _entries_of_nobody(lab: Lab, way: Way) -> int:
 
 def _suffer(lab: Lab, way: Way, limit: str, protocol: int) -> None:
     """Let a flood come over natlb, and see that nobody else notices."""
-    packets = _packets(way, protocol, int(_FLOOD * (_SECONDS + 1)))
+    packets = _packets(way, protocol, int(_FLOOD * _LONGEST))
     with contextlib.ExitStack() as stack:
         silent = [Client(lab, "client", way.vip, way.port(_SERVICE)) for _ in range(10)]
         for client in silent:

@@ -23,6 +23,7 @@ defaults
     timeout connect 5s
     timeout client 1m
     timeout server 1m
+    timeout check 5s
 frontend www
     bind *:8888
     default_backend web

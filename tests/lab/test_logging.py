@@ -1,6 +1,7 @@
 """Log lines about real connections: HAProxy, told the same, says the same of each kind of them, and so says syslog."""
 
 import contextlib
+import csv
 import re
 import select
 import shutil
@@ -311,6 +312,16 @@ def pair(served: Lab, haproxy_stats: Path) -> Iterator[Pair]:
     theirs.socket.close()
 
 
+def _forget_the_last(haproxy_stats: Path) -> None:
+    """Wait until HAProxy counts nobody as connected: one of its threads has told of an end before it counts it."""
+    until(lambda: "\nCurrConns: 0\n" in ask(haproxy_stats, "show info"), "HAProxy's last client is forgotten")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else(pair: Pair, haproxy_stats: Path) -> None:
+    _forget_the_last(haproxy_stats)
+
+
 def _comparable(line: str) -> str:
     """A line without ports, dates, process and how long it took; that something never was, is left."""
     line = re.sub(r"^(<\d+>)\w{3} [ \d]\d \d\d:\d\d:\d\d (?:natlb|haproxy)\[\d+\]: ", r"\1 ", line)
@@ -360,14 +371,20 @@ def _get_in(knocking: socket.socket) -> None:
     knocking.settimeout(5)
 
 
-def _queue(lab: Lab, port: int, log: Listener) -> list[str]:
+def _waits(stats: Path, proxy: str) -> bool:
+    """Whether somebody waits for a server of a proxy, or for any."""
+    rows = csv.DictReader(ask(stats, "show stat").removeprefix("# ").splitlines())
+    return any(row["qcur"] not in ("", "0") for row in rows if row["pxname"] == proxy)
+
+
+def _queue(lab: Lab, port: int, log: Listener, stats: Path) -> list[str]:
     """Wait for a server in vain, and then with success; return the two lines about that."""
     holder = _connect(lab, port)
     _ask(holder, b"hello")
     with _knock(lab, port):
         lines = [log.line()]
     with _knock(lab, port) as patient:
-        time.sleep(0.1)
+        until(lambda: _waits(stats, "narrow"), "the client waits")
         holder.close()
         assert " 5 -- " in log.line()
         _get_in(patient)
@@ -375,10 +392,11 @@ def _queue(lab: Lab, port: int, log: Listener) -> list[str]:
     return [*lines, log.line()]
 
 
-def test_a_wait_for_a_server_is_told_as_haproxy_does(served: Lab, pair: Pair) -> None:
+def test_a_wait_for_a_server_is_told_as_haproxy_does(served: Lab, pair: Pair, haproxy_stats: Path) -> None:
     _, ours, theirs = pair
-    lines = _queue(served, _NATLB + 8, ours)
-    assert [_comparable(line) for line in lines] == [_comparable(line) for line in _queue(served, _HAPROXY + 8, theirs)]
+    lines = _queue(served, _NATLB + 8, ours, served.stats_socket)
+    others = _queue(served, _HAPROXY + 8, theirs, haproxy_stats)
+    assert [_comparable(line) for line in lines] == [_comparable(line) for line in others]
     assert " narrow/<NOSRV> " in lines[0]
     assert " sQ 2/2/1/0/0 0/1\n" in lines[0]
     waited = re.search(r" narrow/s1 (\d+)/(\d+)/(\d+) 5 -- 1/1/0/0/0 0/1\n$", lines[1])
@@ -420,6 +438,7 @@ def test_the_states_that_are_told_on_a_signal_have_those_who_wait(served: Lab, p
         with _connect(served, port) as holder:
             _ask(holder, b"hello")
             with _knock(served, port):
+                until(lambda name=name: _waits(served.stats_socket, name), "the client waits")
                 before = len(natlb.log())
                 natlb.process.send_signal(signal.SIGHUP)
                 told = f"Server {name}/s1 is UP. Conn: 1 act, {server} pend, "
@@ -449,10 +468,11 @@ def test_a_backup_server_that_is_needed_no_more_is_the_reason(served: Lab, pair:
     assert " U- " in line
 
 
-def test_a_rule_leads_to_the_backend_and_the_server_of_the_line(served: Lab, pair: Pair) -> None:
+def test_a_rule_leads_to_the_backend_and_the_server_of_the_line(served: Lab, pair: Pair, haproxy_stats: Path) -> None:
     _, ours, theirs = pair
     for first_port, log in ((_NATLB, ours), (_HAPROXY, theirs)):
         for source_port, server in ((first_port - 3000, "apart/s2"), (0, "echo/s1")):
+            _forget_the_last(haproxy_stats)
             _client_closes(served, first_port + 11, source_port)
             line = log.line()
             while " split " not in line:

@@ -9,6 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from netns.balancer import Natlb
 from netns.build import Lab
+from netns.processes import every
 from netns.topology import SEED
 from tests.lab.datagrams import Wire, asked, client, datagram, echoes
 from tests.lab.support import Client, clients, download, shell, until
@@ -130,16 +131,25 @@ def seen_by_client(lab: Lab) -> int:
     return sum(packets_of_client(lab))
 
 
+def of_one_moment(lab: Lab, natlb: Natlb) -> tuple[Scrape, tuple[int, int]]:
+    """Return what natlb tells and what the client has counted, when nothing is on its way, a late ACK for instance."""
+    for _ in every(0.05, 10.0):
+        natlb.ask("show sess")  # which makes it learn of those that were carried, as it does once a second
+        before, seen, after = packets_of_client(lab), Scrape(lab), packets_of_client(lab)
+        if before == after and received(seen) == sum(after):
+            break
+    return seen, after
+
+
 def test_connections_packets_and_ends_are_those_that_the_client_made(lab: Lab, natlb: Natlb, counter: None) -> None:
     with clients(lab, "client", VIP, 4) as opened:
         answered = [each.ask() for each in opened]
-        natlb.ask("show sess")  # which makes it learn of those that were carried, as it does once a second
-        seen = Scrape(lab)
+        seen, by_client = of_one_moment(lab, natlb)
         assert seen("natlb_frontend_connections", proxy="web") == seen("natlb_connections") == 4
         for name in ("server1", "server2"):
             assert seen("natlb_server_connections", proxy="web", server=name) == answered.count(name) == 2
-        assert received(seen) == seen_by_client(lab)
-        for direction, packets in zip(("in", "out"), packets_of_client(lab), strict=True):
+        assert received(seen) == sum(by_client)
+        for direction, packets in zip(("in", "out"), by_client, strict=True):
             assert seen("natlb_frontend_packets_total", proxy="web", direction=direction) == packets
             each = [
                 seen("natlb_server_packets_total", proxy="web", server=name, direction=direction) or 0
@@ -184,9 +194,9 @@ def test_payload_is_what_the_client_sent_and_got(lab: Lab, natlb: Natlb) -> None
 def test_who_is_turned_away_and_what_is_dropped_is_counted_by_why(lab: Lab, natlb: Natlb) -> None:
     with clients(lab, "client", VIP, 4):
         with pytest.raises(OSError, match="timed out"):
-            Client(lab, "client", VIP, seconds=0.5)  # one SYN, and none again before a second is over
+            Client(lab, "client", VIP, seconds=0.2)  # one SYN, and none again before a second is over
         with pytest.raises(ConnectionRefusedError):
-            Client(lab, "client", VIP, port=8890)
+            Client(lab, "client", VIP, port=8890)  # which natlb answers when it has had the one before, too
         seen = Scrape(lab)
     assert seen("natlb_frontend_connections_limit", proxy="web") == 4
     assert seen("natlb_frontend_connections_turned_away_total", proxy="web", reason="maxconn") == 1
@@ -199,10 +209,10 @@ def test_who_is_rejected_or_too_fast_is_counted(lab: Lab, natlb: Natlb) -> None:
         with pytest.raises(ConnectionRefusedError):
             Client(lab, "client", VIP, port=8891)
     with clients(lab, "client", VIP, 1, port=8892), pytest.raises(OSError, match="timed out"):
-        Client(lab, "client", VIP, port=8892, seconds=0.5)
+        Client(lab, "client", VIP, port=8892, seconds=0.2)
+    becomes(lab, 1, "natlb_frontend_connections_turned_away_total", proxy="slow", reason="rate_limit")
     seen = Scrape(lab)
     assert seen("natlb_frontend_connections_turned_away_total", proxy="closed", reason="rule") == 3
-    assert seen("natlb_frontend_connections_turned_away_total", proxy="slow", reason="rate_limit") == 1
     assert seen("natlb_frontend_connections_turned_away_total", proxy="slow", reason="maxconn") == 0
     assert seen("natlb_frontend_connections_opened_total", proxy="closed") == 0
 
@@ -246,7 +256,7 @@ def test_flows_of_udp_and_fragments_are_counted(lab: Lab, natlb: Natlb) -> None:
         assert one.recv(65536) == bytes(4000)
 
 
-@pytest.mark.parametrize("check", ["check inter 100ms fall 1 rise 1"])
+@pytest.mark.parametrize("check", ["check inter 1s downinter 100ms fall 1 rise 1"])
 def test_a_server_that_dies_is_down_and_up_again_when_it_is_back(lab: Lab, natlb: Natlb) -> None:
     becomes(lab, 1, "natlb_server_up", proxy="nat", server="server1")
     before = Scrape(lab)
@@ -254,7 +264,7 @@ def test_a_server_that_dies_is_down_and_up_again_when_it_is_back(lab: Lab, natlb
     assert before("natlb_server_checks_failed_total", proxy="nat", server="server1") == 0
     assert before("natlb_server_downs_total", proxy="nat", server="server1") == 0
     until(lambda: Scrape(lab)("natlb_server_check_seconds", proxy="nat", server="server1") is not None, "it is checked")
-    assert 0 < (Scrape(lab)("natlb_server_check_seconds", proxy="nat", server="server1") or 0) < 0.1
+    assert 0 < (Scrape(lab)("natlb_server_check_seconds", proxy="nat", server="server1") or 0) < 1
     shell(lab, "server1", "iptables -A INPUT -p tcp --dport 4444 -s 44.2.2.2 -j REJECT --reject-with tcp-reset")
     becomes(lab, 0, "natlb_server_up", proxy="nat", server="server1")
     assert Scrape(lab)("natlb_backend_servers_usable", proxy="nat") == 0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -118,6 +117,31 @@ def test_of_many_short_connections_at_once_it_sees_how_they_are_opened(hosts: La
     assert 2 * number <= seen < 4 * number, "SYN and SYN-ACK, and the last ACK of some"
 
 
+@pytest.fixture
+def masquerading(hosts: Lab) -> Iterator[None]:
+    """Have the balancer's kernel hide clients from the servers, as a firewall script may that masquerades all."""
+    rules = [f"{tables} -t nat {{}} POSTROUTING -j MASQUERADE" for tables in ("iptables", "ip6tables")]
+    for rule in rules:
+        shell(hosts, "lb", rule.format("-A"))
+    yield
+    for rule in rules:
+        shell(hosts, "lb", rule.format("-D"))
+
+
+@pytest.mark.usefixtures("masquerading")
+def test_what_the_kernels_own_nat_translates_as_well_is_not_carried_past_it(hosts: Lab, natlb: Natlb, vip: str) -> None:
+    download(hosts, "client", vip, 1_000_000)
+    with echoes(hosts, ECHO) as servers, datagrams_to(hosts, vip, ECHO) as opened:
+        for number in range(50):
+            opened.send(bytes([number]))
+            assert opened.recv(2048) == bytes([number])
+        peers = {peer for server in servers for peer in server.peers}
+    assert len(peers) == 1, "from the second datagram on the server would see the client"
+    assert (counted(natlb, "translated"), counted(natlb, "connections")) == (2, 0)
+    until(lambda: "the kernel's own NAT" in natlb.log(), "it is said")
+    assert counted(natlb, "packets") == 0
+
+
 def test_what_was_carried_is_counted_to_the_last_byte(hosts: Lab, natlb: Natlb, vip: str) -> None:
     natlb.ask("clear counters all")
     download(hosts, "client", vip, SIZE)
@@ -128,8 +152,11 @@ def test_what_was_carried_is_counted_to_the_last_byte(hosts: Lab, natlb: Natlb, 
 
     until(lambda: octets() >= SIZE, "all bytes are in the statistics")
     assert octets() < SIZE + 1000, "and no byte twice"
-    (last,) = [row for row in sessions(natlb) if row["rbytes"] != "0" and int(row["rbytes"]) > SIZE][-1:]
-    assert last["ts"] == "BOTH_FIN"
+
+    def states() -> list[str]:
+        return [row["ts"] for row in sessions(natlb) if int(row["rbytes"]) > SIZE]
+
+    until(lambda: states() == ["BOTH_FIN"], "it is known to be over", instead=states)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +186,6 @@ def switching(natlb: Natlb, pause: float = 0.3) -> Iterator[list[str]]:
         over.set()
         thread.join()
     assert replies == ["\n"] * len(replies)
-    assert len(replies) >= 4, "it was not switched during the transfer"
 
 
 @pytest.mark.parametrize("what", ["download", "upload"])
@@ -167,13 +193,15 @@ def test_it_is_switched_while_bytes_flow(
     hosts: Lab, natlb: Natlb, vip: str, farther: int, what: str, file: Path
 ) -> None:
     carried, handled, port = counted(natlb, "packets"), seen_by_python(natlb), PORT + farther
-    with switching(natlb):
-        if what == "download":
-            download(hosts, "client", vip, SIZE, port=port)
-            download(hosts, "client", vip, SIZE, port=port)
-        else:
-            upload(hosts, "client", vip, file, port=port)
-            upload(hosts, "client", vip, file, port=port)
+    with switching(natlb) as replies:
+        # Twice on a machine where that takes long, and as often as it takes on one where it is nothing.
+        for number in count():
+            if number >= 2 and len(replies) >= 4:
+                break
+            if what == "download":
+                download(hosts, "client", vip, SIZE, port=port)
+            else:
+                upload(hosts, "client", vip, file, port=port)
     assert counted(natlb, "packets") - carried > 1000, "the kernel has carried some"
     assert seen_by_python(natlb) - handled > 1000, "and Python as well"
     until(lambda: all(row["ts"] == "BOTH_FIN" for row in sessions(natlb)), "all connections have ended for natlb too")
@@ -204,10 +232,12 @@ def test_connections_that_are_open_change_over(hosts: Lab, natlb: Natlb, vip: st
         assert told(natlb)["reason"] == "it was switched off"
         assert [client.ask() for client in opened] == servers
         assert natlb.ask("set offload on") == "\n"
-        time.sleep(1)
-        for _ in range(2):
+
+        def carried_again() -> bool:
             assert [client.ask() for client in opened] == servers
-        assert counted(natlb, "connections") >= 20
+            return counted(natlb, "connections") >= 20
+
+        until(carried_again, "all are in the map again")
 
 
 def test_what_is_shut_down_is_reset_at_once(hosts: Lab, natlb: Natlb, vip: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from netns.balancer import COMMAND
 from netns.build import Lab
 from netns.topology import SEED
-from tests.lab.support import Client, answering_server, balancer_state, until
+from tests.lab.support import NOBODYS_PID, Client, answering_server, balancer_state, until
 
 pytestmark = pytest.mark.root
 
@@ -29,7 +29,8 @@ def leave_nothing(lab: Lab) -> Iterator[None]:
     yield
     for resident in lab.residents():
         if " ".join(COMMAND) in resident.command:  # not "natlb" alone, which may be the name of the clone
-            os.kill(resident.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it was just ending
+                os.kill(resident.pid, signal.SIGKILL)
 
 
 def _config(folder: Path, *process: str, name: str = "natlb.cfg") -> Path:
@@ -204,7 +205,7 @@ def test_a_new_natlb_takes_the_place_of_an_old_one(served: Lab, tmp_path: Path, 
         assert answering_server(served, "client", _VIP) == "server1"
         client = Client(served, "client", _VIP)
         assert client.ask() == "server1"
-        with _in_background(served, _config(tmp_path, name="new.cfg"), option, str(old), "999999") as new:
+        with _in_background(served, _config(tmp_path, name="new.cfg"), option, str(old), str(NOBODYS_PID)) as new:
             assert _end_of(old, None, 0)
             assert new != old
             assert answering_server(served, "client", _VIP) == "server1"

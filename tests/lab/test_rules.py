@@ -174,7 +174,8 @@ def test_a_client_may_have_so_many_connections_at_once(ruled: Lab) -> None:
 
 def test_past_the_rate_a_client_waits_and_gets_in(ruled: Lab) -> None:
     took = []
-    for _ in range(4):
+    # The third one waits; a later one on a machine where two take longer than the second that they are counted in.
+    while len(took) < 3 or (max(took) < 0.9 and len(took) < 30):
         began = time.monotonic()
         assert name_of_server(ruled, STRANGER, 8889) == "server1"
         took.append(time.monotonic() - began)

@@ -20,7 +20,7 @@ from scapy.layers.l2 import Ether
 from scapy.utils import checksum
 
 from netns.build import Lab
-from netns.capture import Capture
+from netns.capture import Capture, settle
 from tests.lab.support import shell, until
 from tests.lab.ways import WAYS, Way, add_sources, listening, meeting, send_raw
 
@@ -64,8 +64,9 @@ class Both:
 
     def compare(self) -> list[Any]:
         """Compare all that was seen at both ends; return it, as scapy reads what was seen at the client."""
+        settle([self.near, self.far])
+        until(lambda: len(self.near.packets()) == len(self.far.packets()), "none is on its way")
         for capture in (self.near, self.far):
-            capture.settle()
             assert all(_is_sound(frame[_ETHERNET:]) for _, frame in capture.packets())
         client, as_seen = self.way.address("client"), self.way.client_as_seen
         for from_client in (True, False):

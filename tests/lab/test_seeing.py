@@ -128,7 +128,8 @@ def test_what_cannot_be_done_is_said_in_one_line(run: Run, words: list[str], lin
 def test_one_file_has_a_packet_at_every_place_and_draw_can_read_it(run: Run, balanced: Lab, tmp_path: Path) -> None:
     with started(balanced, tmp_path, "capture", "all", "-w", "all.pcapng", "--filter", "host 44.1.1.1") as process:
         visit(balanced)
-        time.sleep(0.3)
+        # The first ones are in the file: the others it takes with it.
+        until(lambda: bool(captured(tmp_path / "all.pcapng")), "some are in the file")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
@@ -170,7 +171,7 @@ def test_a_capture_that_is_killed_leaves_what_it_had_and_its_rest_where_down_loo
 ) -> None:
     with started(balanced, tmp_path, "capture", "client", "--filter", "tcp") as process:
         visit(balanced)
-        time.sleep(0.5)
+        until(lambda: bool(captured(tmp_path / "client.pcapng")), "some are in the file")
         process.kill()
         process.communicate()
     assert captured(tmp_path / "client.pcapng")

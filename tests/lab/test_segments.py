@@ -3,9 +3,10 @@
 import pytest
 
 from netns.build import Lab
+from netns.capture import Capture, settle
 from netns.dissect import read
 from netns.walk import Sighting
-from tests.lab.support import download
+from tests.lab.support import download, until
 
 pytestmark = pytest.mark.root
 
@@ -17,8 +18,7 @@ def test_every_segment_of_a_connection_reaches_one_server(balanced: Lab, vip: st
     with balanced.capture("server1", "eth0", "tcp") as first, balanced.capture("server2", "eth0", "tcp") as second:
         for _ in range(_CONNECTIONS):
             download(balanced, "client", vip, _SIZE)
-        first.settle()
-        second.settle()
+        settle([first, second])
     client = balanced.topology.client
     ours = tuple(f"{address}:" for address in (client.ipv4, f"[{client.ipv6}]"))
     seen = []
@@ -30,19 +30,24 @@ def test_every_segment_of_a_connection_reaches_one_server(balanced: Lab, vip: st
 
 
 def test_nothing_changes_on_the_way_but_addresses_ports_checksums_and_ttl(balanced: Lab, vip: str) -> None:
-    at_client = balanced.capture("client", "eth0", "tcp")
-    at_servers = [balanced.capture(host.name, "eth0", "tcp") for host in balanced.topology.servers]
-    download(balanced, "client", vip, _SIZE)
     client = balanced.topology.client
+    # The health checks of the balancer reach the servers too; they are not the client's.
+    ours = f"tcp and (host {client.ipv4} or host {client.ipv6})"
+    at_client = balanced.capture("client", "eth0", ours)
+    at_servers = [balanced.capture(host.name, "eth0", ours) for host in balanced.topology.servers]
+    download(balanced, "client", vip, _SIZE)
+
+    def seen(*captures: Capture) -> int:
+        return sum(len(capture.packets()) for capture in captures)
+
+    settle([at_client, *at_servers])
+    until(lambda: seen(at_client) == seen(*at_servers), "none is on its way")
     near = []
     far = []
     for capture in (at_client, *at_servers):
-        capture.settle()
         capture.stop()
         sightings = read(capture.place, capture.packets())
         (near if capture is at_client else far).extend(sightings)
-    # The health checks of the balancer reach the servers too; they are not the client's.
-    far = [s for s in far if client.ipv4 in s.source + s.destination or client.ipv6 in s.source + s.destination]
     assert len(near) == len(far) > 20
     assert all(sighting.checksums_right for sighting in near + far)
 

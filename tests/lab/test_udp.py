@@ -327,7 +327,7 @@ def test_a_client_is_told_by_the_server_itself_that_nobody_listens_there(lab: La
 
 def test_the_table_shows_both_tuples_and_what_each_side_sent(lab: Lab, fresh: list[Echo], vip: str, full: bool) -> None:
     version = _version(vip)
-    with client(lab, vip, _port("echo", full)) as opened:
+    with client(lab, vip, _port("echo", full), own_port=next(_own_ports)) as opened:
         own = endpoint(*opened.getsockname()[:2])
         opened.send(b"")
         assert opened.recv(9) == b""

@@ -71,7 +71,8 @@ def test_under_load_every_stage_of_the_way_is_seen(lab: Lab, natlb: Natlb) -> No
     def all_seen() -> bool:
         load(lab)
         found = natlb.ask("show profiling packets")
-        return all(re.search(rf"^  {stage} +[1-9]", found, re.M) for stage in _WAY)
+        # On a fast machine, the kernel's ticks are too coarse for less.
+        return spent(natlb) - seconds > 0.4 and all(re.search(rf"^  {stage} +[1-9]", found, re.M) for stage in _WAY)
 
     until(all_seen, "every stage is seen", 60)
     assert natlb.ask("set profiling packets off") == "\n"

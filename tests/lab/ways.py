@@ -169,7 +169,7 @@ class Pair:
 
     def reaches(self, state: str) -> None:
         """Wait until natlb says that it is in a state."""
-        until(lambda: self.state == state, f"{self.way.name}: {state}", 3)
+        until(lambda: self.state == state, f"{self.way.name}: {state}")
 
     def close(self) -> None:
         """Close both ends."""
@@ -246,7 +246,10 @@ def counted(lab: Lab, name: str) -> int:
 
 
 def when_reset(ends: Sequence[socket.socket], seconds: float) -> list[float]:
-    """Wait until each end is told of a reset, sending nothing; return when each was told. What arrived is read."""
+    """Wait until each end is told of a reset, sending nothing; return when each was told. What arrived is read.
+
+    However late this looks, what is there by then is seen.
+    """
     told: dict[int, float] = {}
     poll = select.poll()
     for number, end in enumerate(ends):
@@ -255,8 +258,11 @@ def when_reset(ends: Sequence[socket.socket], seconds: float) -> list[float]:
         assert end.fileno() >= 0, number
     by_fd = {end.fileno(): end for end in ends}
     deadline = time.monotonic() + seconds
-    while len(told) < len(ends) and (left := deadline - time.monotonic()) > 0:
-        for fd, _ in poll.poll(left * 1000):
+    while len(told) < len(ends):
+        there = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not there:
+            break
+        for fd, _ in there:
             try:
                 assert by_fd[fd].recv(1 << 20) != b"", "a connection was closed where it should have been reset"
             except ConnectionResetError:

@@ -40,9 +40,12 @@ while True:
 
 _SUCCESSION = (
     """
-import os, sys
+import os, sys, time
+parent = os.getpid()
 if os.fork():
     os._exit(0)
+while os.getppid() == parent:  # an orphan is one whose parent has gone
+    time.sleep(0.001)
 """
     + _CHILD
 )

@@ -59,7 +59,7 @@ class Path(Program):
             raise OffloadError("libbpf is not installed: 'apt install libbpf1'")
         super().__init__(ledger, capacity)
         self.queue, self.capacity, self.identify = queue, capacity, identify
-        self.interfaces = self.refused = self.looked_at_links = 0
+        self.interfaces = self.refused = self.translated = self.looked_at_links = 0
         self.handed_over, self.maps = handed_over, {"flows": 40, "connections": 41}
         self.share = 0.0
         self.closed = self.kept = False
@@ -365,7 +365,7 @@ def test_it_is_switched_off_and_on(made: Assembly, kernel: type[Path]) -> None:
     async def happens() -> None:
         await offloader.switch(on=True)
         assert len(kernel.made) == 1, "it is on"
-        kernel.made[0].refused = 3
+        kernel.made[0].refused, kernel.made[0].translated = 3, 4
         await offloader.switch(on=False)
         assert not connection.offloaded
         assert (kernel.made[0].interfaces, kernel.made[0].closed) == (0, False), "that would lose packets"
@@ -377,7 +377,7 @@ def test_it_is_switched_off_and_on(made: Assembly, kernel: type[Path]) -> None:
         offloader.after_packets()
         assert connection.offloaded
         assert list(kernel.made[0].rows) == [connection]
-        assert (len(kernel.made), offloader.refused) == (1, 3)
+        assert (len(kernel.made), offloader.refused, offloader.translated) == (1, 3, 4)
         await offloader.switch(on=False)
 
     following(offloader, happens)
@@ -445,6 +445,28 @@ def test_what_was_carried_is_known_within_a_second(made: Assembly, kernel: type[
     following(offloader, happens)
 
 
+def test_that_the_kernels_nat_has_a_hand_in_some_is_said_once(
+    made: Assembly, kernel: type[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(25)
+    offloader = begun(made)
+    open_connection(made)
+
+    def told() -> int:
+        return sum("the kernel's own NAT" in message for message in caplog.messages)
+
+    async def happens() -> None:
+        assert told() == 0
+        kernel.made[0].translated = 1
+        await until(lambda: told() == 1)
+        kernel.made[0].translated = 2
+        assert kernel.made[0].carry(bytes(segment(CLIENT, VIP, ACK, seq=1001, ack=5001, payload=b"hello")), 2.0)
+        await until(lambda: offloader.packets == 1)
+        assert told() == 1
+
+    following(offloader, happens)
+
+
 def test_flows_of_udp_are_taken_back_when_a_server_is_away(made: Assembly, kernel: type[Path]) -> None:
     offloader = begun(made)
     connection, flow = open_connection(made), open_flow(made)
@@ -470,6 +492,7 @@ def test_interfaces_that_come_are_followed_and_filters_that_somebody_took_away_a
         for times in (1, 2):
             os.eventfd_write(path.links, 1)
             await until(lambda times=times: path.looked_at_links == times)
+        await until(lambda: "somebody has taken" in caplog.text)  # a thread has looked, and the loop is yet to tell
 
     following(offloader, happens)
     assert caplog.messages[-1] == (

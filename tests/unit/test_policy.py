@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -218,17 +218,20 @@ def running(program: str, directory: Path, text: str) -> Iterator[Callable[[str]
 
     def ask(command: str) -> str:
         with closing(socket.socket(socket.AF_UNIX)) as client:
-            client.settimeout(10)
+            client.settimeout(60)
             client.connect(str(at))
             client.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: client.recv(65536), b"")).decode()
 
     try:
-        end = time.monotonic() + 20
-        while not at.exists():
+        end = time.monotonic() + 60
+        started = False
+        while not started:
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             assert time.monotonic() < end, "HAProxy does not start"
             time.sleep(0.02)
+            with suppress(FileNotFoundError, ConnectionRefusedError):
+                started = "Uptime" in ask("show info")  # it answers once it listens everywhere
         yield ask
     finally:
         process.terminate()
@@ -255,7 +258,8 @@ ADDRESSES = st.one_of(
 @pytest.fixture(scope="module")
 def haproxys_acl(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], bool]]:
     """What HAProxy says of an address against PATTERNS."""
-    text = f"{TIMEOUTS}frontend f\n    bind 127.0.0.1:{free_port()}\n    acl x src {PATTERNS}\n"
+    (port,) = free_ports(1)
+    text = f"{TIMEOUTS}frontend f\n    bind 127.0.0.1:{port}\n    acl x src {PATTERNS}\n"
     use = "    tcp-request connection reject if x\n"
     with running(program, tmp_path_factory.mktemp("acl"), text + use) as ask:
         yield lambda address: "match=yes" in ask(f"get acl #0 {address}")
@@ -313,10 +317,12 @@ CLIENTS = [
 """Who comes, one after the other, and to which of the two ports."""
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as held:  # all at a time, or one might be had twice
+        probes = [held.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 @contextmanager
@@ -394,7 +400,7 @@ def p_port(place: tuple[str, int]) -> bytes:
 def test_the_same_clients_reach_the_same_servers_as_in_haproxy(program: str, tmp_path: Path) -> None:
     names = ["plain1", "special1", "special2", "sticky1", "sticky2"]
     with named_servers(names) as servers:
-        ports = [free_port(), free_port(), *servers]
+        ports = [*free_ports(2), *servers]
         text = TIMEOUTS + RULES.format(ports=ports)
         ours = Ours(text)
         got = [ours.ask(source, ports[which]) for source, which in CLIENTS]

@@ -94,6 +94,18 @@ class Both:
         return theirs, picked.name
 
 
+def _answers(place: Path) -> bool:
+    """Whether HAProxy answers at its stats socket, which it does once it listens everywhere."""
+    with socket.socket(socket.AF_UNIX) as knock:
+        knock.settimeout(60)
+        try:
+            knock.connect(os.fspath(place))
+            knock.sendall(b"show info\n")
+            return knock.recv(1) != b""
+        except OSError:
+            return False
+
+
 def _end(place: tuple[str, int]) -> tuple[bytes, bytes]:
     return ip_address(place[0]).packed, place[1].to_bytes(2, "big")
 
@@ -129,10 +141,9 @@ def both(directory: Path, servers: Servers, lines: str, parameters: tuple[str, s
         process = subprocess.Popen([program, "-db", "-f", os.fspath(path)], stderr=subprocess.DEVNULL)
         stack.callback(process.wait)
         stack.callback(process.kill)
-        for _ in range(200):
-            with socket.socket(socket.AF_UNIX) as knock:
-                if knock.connect_ex(os.fspath(ready)) == 0:
-                    break
+        until = time.monotonic() + 60
+        while not _answers(ready):
+            assert time.monotonic() < until, "HAProxy does not start"
             time.sleep(0.05)
         yield Both(assemble(config).pools["l"], port, stack)
 

@@ -218,18 +218,22 @@ def test_the_old_one_goes_on_when_the_new_one_takes_too_long(
 
 
 def test_the_new_one_goes_on_when_the_old_one_has_died_with_everything_in_place(offer: Offer, path: Path) -> None:
+    expected, expects = os.pipe()
     child = os.fork()
     if not child:
         offer.begin()
+        os.write(expects, b".")
         heir = offer.accept()
         while heir is None:
             heir = offer.accept()
         heir.socket.setblocking(True)
         heir.socket.recv(100)
         os._exit(0)
-    found = None
-    while found is None:
-        found = find(path, [child])
+    os.close(expects)
+    assert os.read(expected, 1) == b"."  # whoever had come before would be taken for the successor, and gone
+    os.close(expected)
+    found = find(path, [child])
+    assert found is not None
     assert found.thank()
     assert os.waitpid(child, 0) == (child, 0)
     assert found.wait(0.0)

@@ -1,17 +1,30 @@
 """The port from which HAProxy speaks to the server was found."""
 
 import re
+import time
 
 from netns.build import Lab
 from netns.claims import Claim, Findings
 from netns.haproxy import TCP
 
+_MOMENT = 0.3
+"""Seconds between two looks: longer than a health check is connected."""
+
+
+def _staying(lab: Lab) -> list[tuple[str, str, str]]:
+    """Return the near address and port and the far end of the balancer's connections, less those of health checks."""
+    looks = []
+    for wait in (0, _MOMENT):
+        time.sleep(wait)
+        told = lab.run("lb", ["ss", "-Htn", "state", "established"], names=False).stdout
+        looks.append(re.findall(r"(\S+):(\d+) +(\S+:\d+)", told))
+    return [pair for pair in looks[0] if pair in looks[1]]
+
 
 def check(lab: Lab) -> Findings:
     """Compare the student's answer with the balancer's sockets."""
-    sockets = lab.run("lb", ["ss", "-Htn", "state", "established"], names=False).stdout
     server_ends = {f"{server.ipv4}:{server.port}" for server in lab.topology.servers}
-    pairs = re.findall(r"(\S+):(\d+) +(\S+:\d+)", sockets)
+    pairs = _staying(lab)
     to_client = [far for _, port, far in pairs if port == str(TCP)]
     yield Claim(
         f"a client holds a connection through port {TCP}",

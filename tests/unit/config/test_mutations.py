@@ -4,9 +4,12 @@ Valid configurations are damaged, byte by byte, word by word and line by line. A
 """
 
 import time
+from collections.abc import Iterator
 from random import Random
 
 import pytest
+
+from tests.garbage import collected_as_in_natlb
 
 from .conftest import Reader
 from .differential import pruned
@@ -55,6 +58,12 @@ def damaged(data: bytes, random: Random) -> bytes:
         case _:
             lines[line] += b" " + random.choice(ODD_WORDS).encode()
     return b"\n".join(lines)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collector() -> Iterator[None]:
+    with collected_as_in_natlb():
+        yield
 
 
 @pytest.mark.parametrize("seed", range(FILES))

@@ -11,7 +11,6 @@ note when something comes before its turn.
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from time import monotonic
 
 from natlb.core.engine import NatEngine
 from natlb.core.offloading import FlowCache
@@ -103,11 +102,17 @@ class Segments(End):
 class Crossing:
     """A balancer, and what crosses it: three connections and three flows that are about to change over.
 
-    `front` makes what stands in front of the engine.
+    `front` makes what stands in front of the engine, and `now` is where the engine's clock begins.
     """
 
-    def __init__(self, family: int, random: Random, front: Callable[[NatEngine], tuple[FlowCache, Carry]]) -> None:
-        self.random, self.now = random, monotonic()
+    def __init__(
+        self,
+        family: int,
+        random: Random,
+        front: Callable[[NatEngine], tuple[FlowCache, Carry]],
+        now: float = 1000.0,
+    ) -> None:
+        self.random, self.now = random, now
         self.carried = self.handled = 0
         self.blind: set[str] = set()
         """Addresses of hosts whose packets come in where there is no program."""

@@ -70,6 +70,8 @@ class Program:
         self.ledger = ledger
         self.room = room
         self.patience = patience
+        self.misses_all = False
+        """Whether somebody else does something to the packets as well."""
         self.carried = 0
         """Packets."""
         self.rows: dict[Connection, Row] = {}
@@ -77,6 +79,9 @@ class Program:
         self.over: list[Connection] = []
 
     # What the engine asks of a cache
+
+    def misses(self, connection: Connection) -> bool:
+        return self.misses_all
 
     def enter(self, connection: Connection, *, behind: bool = False) -> bool:
         ledger = self.ledger

@@ -570,6 +570,18 @@ def test_who_finds_no_room_is_offered_again_once_a_second(offloaded):
     assert talk.entry().offloaded
 
 
+def test_who_is_translated_elsewhere_as_well_never_gets_there(offloaded):
+    talk, program = offloaded()
+    program.misses_all = True
+    server = talk.shake_hands()
+    program.misses_all = False
+    talk.wait(1)
+    talk.client >> DATA << to(server)
+    assert talk.entry().state is State.ESTABLISHED
+    assert not talk.entry().offloaded, "that was decided with its first packet"
+    assert not program.rows
+
+
 def test_a_fast_path_that_is_switched_on_takes_what_is_there(offloaded):
     talk, program = offloaded()
     talk.engine.offloading.cache = None

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from contextlib import ExitStack
 from ipaddress import ip_address
 
 import pytest
@@ -29,10 +30,16 @@ def tcp(address: str, *, reuse: bool = False) -> socket.socket:
     return made
 
 
+def free_ports(address: str, number: int) -> list[int]:
+    with ExitStack() as held:  # all at a time, or one might be had twice
+        probes = [held.enter_context(tcp(address)) for _ in range(number)]
+        for probe in probes:
+            probe.bind((address, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
 def free_port(address: str) -> int:
-    with tcp(address) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(address, 1)[0]
 
 
 def port_in_time_wait(address: str) -> int:
@@ -53,7 +60,7 @@ def reserve(address: str, port: int) -> Reservation:
 
 
 def test_the_ports_of_one_frontend_are_given_back_and_no_others(host: str) -> None:
-    ports = [free_port(host), free_port(host)]
+    ports = free_ports(host, 2)
     wanted = [(f"f{port}", Endpoint(ip_address(host), port)) for port in ports]
     with Reservation(wanted) as held, tcp(host) as server, tcp(host) as other:
         assert len(held) == 2
@@ -266,7 +273,7 @@ def test_a_kernel_without_ipv6_is_one_line_with_the_remedy(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("protocol", [6, 17], ids=["tcp", "udp"])
 def test_what_another_has_held_is_kept_and_the_rest_given_back(host: str, protocol: int) -> None:
-    ports = [free_port(host), free_port(host)]
+    ports = free_ports(host, 2)
     kept, given_up = (Endpoint(ip_address(host), port, protocol=protocol) for port in ports)
     with Reservation([("a", kept), ("b", given_up)]) as before:
         copies = {endpoint: held.dup() for endpoint, held in before.holdings.items()}

@@ -1,7 +1,11 @@
-"""Many servers, one loop: when each is asked, what follows, and who is told. Answers are scripted, but for the last."""
+"""Many servers, one loop: when each is asked, what follows, and who is told.
+
+But for the last test answers are scripted and the time is the loop's own, so nothing here depends on who else is busy.
+"""
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,6 +16,8 @@ from natlb.health.checks import Checks
 from natlb.health.conversation import Answer, Limits
 from natlb.health.server import Cause, CheckSettings, Intervals, OnError, Operation, ServerHealth
 from natlb.health.status import Status
+from tests.garbage import collected_as_in_natlb
+from tests.travel import Loop
 
 from .servers import saying, serving
 
@@ -76,7 +82,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             await scene(story)
             await story.checks.close()
 
-        asyncio.run(whole())
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(whole())
 
     return run
 
@@ -135,8 +142,7 @@ def test_the_interval_depends_on_where_the_server_is(play: Play) -> None:
         story.add("b/s", "++---++", intervals=Intervals(0.2, 0.02, 0.1))
         await until(lambda: len(story.asked) >= 8)
         pauses = [later - earlier for earlier, later in itertools.pairwise(story.times("b/s"))]
-        for pause, expected in zip(pauses, [0.2, 0.2, 0.02, 0.02, 0.1, 0.02, 0.2], strict=True):
-            assert expected <= pause + 0.005 < expected + 0.1
+        assert pauses == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.1, 0.02, 0.2])
 
     play(scene)
 
@@ -148,8 +154,8 @@ def test_the_first_checks_fill_the_interval_evenly(play: Play) -> None:
         started = asyncio.get_running_loop().time()
         await until(lambda: len(story.asked) >= 100)
         due = sorted(at - started for _, at in story.asked[:100])
-        assert due[-1] < 1.1
-        assert max(later - earlier for earlier, later in itertools.pairwise(due)) < 0.1
+        assert due[-1] < 1.0
+        assert max(later - earlier for earlier, later in itertools.pairwise(due)) < 0.03
 
     play(scene)
 
@@ -160,7 +166,7 @@ def test_max_spread_checks_is_the_most_that_the_first_checks_are_apart(play: Pla
         for number in range(20):
             story.add(f"b/{number}", "+", inter=60.0)
         await until(lambda: len(story.asked) >= 20)
-        assert asyncio.get_running_loop().time() - started < 0.5
+        assert asyncio.get_running_loop().time() - started < 0.05 + TICK
 
     play(scene, longest_spread=0.05)
 
@@ -172,7 +178,7 @@ def test_spread_checks_moves_a_check_by_so_many_percent(play: Play, chance: floa
         story.add("b/s", "+", inter=0.1)
         await until(lambda: len(story.asked) >= 3)
         times = story.times("b/s")
-        assert pause <= times[2] - times[1] + 0.005 < pause + 0.045
+        assert times[2] - times[1] == pytest.approx(pause)
 
     play(scene, spread_percent=50)
 
@@ -386,13 +392,14 @@ def test_two_thousand_servers_are_checked_from_one_loop_without_holding_it_up() 
             held_up = 0.0
             loop = asyncio.get_running_loop()
             started = loop.time()
-            while len(up) < 2000 and loop.time() - started < 30:
-                before = loop.time()
+            while len(up) < 2000 and loop.time() - started < 60:
+                before = time.thread_time()  # of the processor: what else runs here is not natlb's
                 await asyncio.sleep(0.01)
-                held_up = max(held_up, loop.time() - before - 0.01)
+                held_up = max(held_up, time.thread_time() - before)
             healthy = sum(health.healthy for health in checks)
             await checks.close()
         assert (len(up), healthy) == (2000, 2000)
         assert held_up < 0.5
 
-    asyncio.run(scene())
+    with collected_as_in_natlb():
+        asyncio.run(scene())

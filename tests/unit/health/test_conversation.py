@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import gc
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from natlb.health.conversation import LARGEST_RESPONSE, Answer, Limits, ask
 from natlb.health.status import Status
 from natlb.questions import CONNECT, Connect, Expect, Question, Send, Step
 from natlb.regex import Pattern, Search
+from tests.garbage import collected_as_in_natlb
 
 from .servers import Behaviour, closed_port, saying, serving, silent_port
 
@@ -92,6 +95,7 @@ def test_the_lack_of_a_socket_of_our_own_says_nothing_about_the_server(monkeypat
 
 
 def test_no_check_leaves_a_file_open() -> None:
+    gc.collect()  # what others have left is not closed in the midst of it
     with closed_port() as closed, silent_port() as silent:
         before = len(list(Path("/proc/self/fd").iterdir()))
         for port in (closed, silent):
@@ -185,12 +189,13 @@ def answered(behave: Behaviour, *steps: Step, limits: Limits = Limits(5.0), kind
 
 
 def test_each_part_of_a_check_has_its_own_time_if_it_is_given_one() -> None:
-    slow = saying(0.2, b"ok", first="talk", then="hang")
+    # There is time enough to connect in, on a busy machine as well, and never enough for the answer.
+    slow = saying(1.2, b"ok", first="talk", then="hang")
     wanted = Expect(1, "string", data=b"ok")
-    late = answered(slow, wanted, limits=Limits(0.1))
+    late = answered(slow, wanted, limits=Limits(0.8))
     assert outcome(late) == (Status.L7TOUT, " at step 1 of tcp-check (expect string 'ok')")
-    assert answered(slow, wanted, limits=Limits(0.1, 5.0)).status is Status.L7OK
-    assert answered(slow, wanted, limits=Limits(5.0, 0.1)).status is Status.L7TOUT
+    assert answered(slow, wanted, limits=Limits(0.8, 60.0)).status is Status.L7OK
+    assert answered(slow, wanted, limits=Limits(60.0, 0.8)).status is Status.L7TOUT
 
 
 def test_what_is_looked_at_is_bounded_and_the_loop_is_not_held_up() -> None:
@@ -204,14 +209,15 @@ def test_what_is_looked_at_is_bounded_and_the_loop_is_not_held_up() -> None:
             asked = asyncio.create_task(
                 ask(Question("tcp-check", (Connect(), expect)), "127.0.0.1", ports["s"], Limits(30.0))
             )
-            loop, longest = asyncio.get_running_loop(), 0.0
+            longest = 0.0
             while not asked.done():
-                before = loop.time()
+                before = time.thread_time()  # of the processor: what else runs here is not natlb's
                 await asyncio.sleep(0)
-                longest = max(longest, loop.time() - before)
+                longest = max(longest, time.thread_time() - before)
             return await asked, longest
 
-    answer, longest = asyncio.run(play())
+    with collected_as_in_natlb():
+        answer, longest = asyncio.run(play())
     assert outcome(answer) == (Status.L7RSP, "TCPCHK did not match content (regex) at step 1")
     assert longest < 0.25
 
@@ -254,7 +260,14 @@ def test_what_is_sent_anew_is_answered_anew() -> None:
         Send(2, b"more"),
         Expect(3, "string", data=b"hello", negated=True, least=1),
     )
-    assert answered(saying(b"hello", 0.05, b"goodbye", first="talk", then="hang"), *steps).status is Status.L7OK
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        assert await reader.read(4096) == b"more"
+        writer.write(b"goodbye")
+        await reader.read()
+
+    assert answered(behave, *steps).status is Status.L7OK
 
 
 def test_words_for_statistics_are_ascii_short_and_in_one_line() -> None:

@@ -36,6 +36,7 @@ class Offloaded:
     offloaded: int = 0
     capacity: int = 0
     refused: int = 0
+    translated: int = 0
     packets: int = 0
     audited: int = 0
     differences: int = 0

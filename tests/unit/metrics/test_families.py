@@ -255,18 +255,19 @@ def test_the_datapath_and_the_clocks_are_read(balancer: Balancer) -> None:
 
 def test_the_fast_path_is_told_of(balancer: Balancer) -> None:
     assert Scrape(balancer)("natlb_offload_on") == 0
-    balancer.offloader = Offloaded(True, 3, 100, 5, 70, 9, 1)
+    balancer.offloader = Offloaded(True, 3, 100, 5, 6, 70, 9, 1)
     seen = Scrape(balancer)
     names = (
         "on",
         "connections",
         "connections_limit",
         "no_room_total",
+        "translated_total",
         "packets_total",
         "audited_total",
         "differences_total",
     )
-    assert [seen(f"natlb_offload_{name}") for name in names] == [1, 3, 100, 5, 70, 9, 1]
+    assert [seen(f"natlb_offload_{name}") for name in names] == [1, 3, 100, 5, 6, 70, 9, 1]
 
 
 def test_the_process_is_told_of(balancer: Balancer) -> None:

@@ -48,7 +48,7 @@ class Broken(Collector):
 
 @asynccontextmanager
 async def served(read: Collector, timeout: float = 10.0) -> AsyncIterator[tuple[MetricsServer, int]]:
-    listening = listen(Address(LOOPBACK, free_port()))
+    listening = listen(Address(LOOPBACK, 0))
     server = MetricsServer(listening, read, timeout=timeout)
     await server.start()
     try:
@@ -56,11 +56,6 @@ async def served(read: Collector, timeout: float = 10.0) -> AsyncIterator[tuple[
     finally:
         server.close()
         listening.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -79,12 +74,12 @@ def running(read: Collector, timeout: float = 10.0) -> Iterator[int]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(60)
     try:
         yield port
     finally:
         stop()
-        thread.join(5)
+        thread.join(60)
 
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -92,7 +87,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 def ask(port: int, method: str = "GET", path: str = "/metrics", **headers: str) -> Reply:
     # Closed whatever comes: a connection that breaks off in an answer is closed neither by itself nor by its response.
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         with connection.getresponse() as response:
             return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
@@ -100,7 +95,7 @@ def ask(port: int, method: str = "GET", path: str = "/metrics", **headers: str) 
 
 def send(port: int, sent: bytes) -> bytes:
     """Send bytes as they are and read all that comes."""
-    with socket.create_connection(("127.0.0.1", port), 5) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.sendall(sent)
         received = b""
         while piece := client.recv(65536):
@@ -277,5 +272,5 @@ def test_an_address_that_the_machine_does_not_have_is_named() -> None:
 
 
 def test_ipv6_is_for_ipv6_alone() -> None:
-    with listen(Address(ip_address("::"), free_port())) as opened:
+    with listen(Address(ip_address("::"), 0)) as opened:
         assert opened.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1

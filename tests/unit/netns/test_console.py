@@ -110,6 +110,24 @@ with for_people("it.sh"):
     assert (done.returncode, done.stderr) == (128 + signum, told)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_python_ends_makes_no_failure_of_what_is_done(signum):
+    program = f"""
+import atexit, os, sys
+from netns.console import for_people
+class Late:
+    def __del__(self, kill=os.kill, number=os.getpid()):
+        kill(number, {int(signum)})
+late = Late()
+atexit.register(os.kill, os.getpid(), {int(signum)})
+with for_people("it.sh"):
+    print("done")
+    sys.exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 class Person:
     """Somebody at a terminal, who is asked for a line there."""
 

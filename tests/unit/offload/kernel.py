@@ -1,8 +1,10 @@
 """A network namespace to try the program in, and the kernel's own way to run it on one packet (BPF_PROG_TEST_RUN)."""
 
 import ctypes
+import gc
 import itertools
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -152,6 +154,7 @@ def arena() -> Iterator[Arena]:
             interface = route.link_lookup(ifname="in0")[0]
             for each in (1, interface, route.link_lookup(ifname="out0")[0]):
                 route.link("set", index=each, state="up")
+            until_carried(route, "in0", "out0")
             made = Arena(name, interface)
             for family, prefix in (4, 24), (6, 64):
                 Path("/proc/sys/net/ipv6/conf/in0/accept_dad").write_text("0")
@@ -163,6 +166,31 @@ def arena() -> Iterator[Arena]:
     finally:
         netns.popns()
         netns.remove(name)
+
+
+def until_carried(route: IPRoute, *names: str) -> None:
+    """Wait until interfaces whose other end is up carry packets.
+
+    A thread of the kernel sees to that, and tells of it, once it gets to it: one end is idle until then.
+    """
+    deadline = time.monotonic() + 60
+    while {link.get_attr("IFLA_OPERSTATE") for link in route.get_links() if link.get_attr("IFLA_IFNAME") in names} != {
+        "UP"
+    }:
+        assert time.monotonic() < deadline, f"{names} do not come up"
+        time.sleep(0.005)
+
+
+@contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Have the same open afterwards as before.
+
+    What was open before and is garbage is closed now, or the collector might do it meanwhile.
+    """
+    gc.collect()
+    before = descriptors()
+    yield
+    assert descriptors() == before
 
 
 def descriptors() -> Counter[str]:

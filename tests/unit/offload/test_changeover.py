@@ -60,7 +60,7 @@ def cross(
         monkeypatch.setattr(fastpath, "MOST_PASSED", most_passed)
         monkeypatch.setattr(fastpath, "PATIENCE", patience)
         monkeypatch.setattr(fastpath, "PATIENCE_OF_TCP", patience)
-        return Crossing(request.param, Random(f"{request.param}, {seed}"), front)
+        return Crossing(request.param, Random(f"{request.param}, {seed}"), front, monotonic())
 
     yield begin
     for path in paths:

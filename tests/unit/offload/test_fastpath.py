@@ -255,18 +255,26 @@ def test_between_two_pieces_connections_come_and_go(driven):
     assert set(rest) == {many.entry(number) for number in range(300) if not 150 <= number < 200} - {c for c, _ in first}
 
 
-def test_a_piece_takes_less_than_two_milliseconds(driven):
-    """The best of several, because it is the machine that makes the others longer."""
+def test_a_piece_takes_less_time_than_a_thousand_packets(driven):
+    """Two milliseconds, where the engine takes two microseconds for a packet; without news a quarter of that.
+
+    The best of several, because it is the machine that makes the others longer.
+    """
     many = driven(2 * PIECE)
     many.enter_all()
-    silent, busy = [], []
+    packets = [bytes(ACK.packet(client)) for client in many.clients]
+    silent, busy, handled = [], [], []
     for _ in range(10):
         silent.append(_longest(many.path))
         for number in range(2 * PIECE):
             many.send(number, ACK)
         busy.append(_longest(many.path))
-    assert min(silent) < 0.0005
-    assert min(busy) < 0.002
+        start = time.perf_counter()
+        for packet in packets:
+            many.talk.engine.handle_packet(bytearray(packet), many.talk.now)
+        handled.append((time.perf_counter() - start) / len(packets))
+    assert min(silent) < 250 * min(handled)
+    assert min(busy) < 1000 * min(handled)
 
 
 def _longest(path: FastPath) -> float:
@@ -376,10 +384,10 @@ def test_as_many_packets_are_sampled_as_is_asked_for(driven):
     one.enter_all()
     one.path.sample(0.25)
     samples = 0
-    for _ in range(2000):
+    for _ in range(4000):
         one.send(0, ACK)
         samples += len(one.path.samples())
-    assert 400 < samples < 600  # beyond that, one time in ten million
+    assert 800 < samples < 1200  # beyond that, one time in a million million
 
 
 def test_samples_never_take_the_room_of_events(driven):
@@ -412,19 +420,16 @@ def test_more_than_the_kernel_has_memory_for_is_refused(driven):
 
 def test_a_refusal_leaves_nothing_open(driven):
     one = driven(1)
-    before = kernel.descriptors()
-    with pytest.raises(OffloadError):
+    with kernel.nothing_left_open(), pytest.raises(OffloadError):
         FastPath(one.talk.engine.ledger, 0, 2**31 - 1, lambda connection: b"")
-    assert kernel.descriptors() == before
 
 
 def test_what_was_closed_has_nothing_open(driven):
     one = driven(1)
-    before = kernel.descriptors()
-    path = FastPath(one.talk.engine.ledger, 1, 10, lambda connection: b"")
-    assert path.enter(one.entry(0))
-    path.close()
-    assert kernel.descriptors() == before
+    with kernel.nothing_left_open():
+        path = FastPath(one.talk.engine.ledger, 1, 10, lambda connection: b"")
+        assert path.enter(one.entry(0))
+        path.close()
 
 
 def test_the_handshake_can_be_had_with_the_program(driven):

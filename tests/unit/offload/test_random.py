@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from natlb.core.packet import PacketView
 from tests.unit.core import packets as p
 from tests.unit.core.conversation import ACK, SYN, SYN_ACK, Datagram, Segment
 from tests.unit.offload.lockstep import Lockstep
@@ -28,6 +29,12 @@ SIZES = st.sampled_from([0, 0, 1, 2, 3, 90, 1000])
 STEPS = st.lists(st.tuples(st.booleans(), FLAGS, OFFSETS, OFFSETS, WINDOWS, SIZES, st.booleans()), max_size=25)
 
 
+def is_begun(packet: bytearray) -> bool:
+    view = PacketView()
+    view.read(packet)
+    return view.checksum_is_begun
+
+
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from((4, 6)), st.booleans(), STARTS, STARTS, SCALES, SCALES, st.booleans(), STEPS)
 def test_segments(family, full_nat, client_start, server_start, offered, answered, shakes, steps):
@@ -43,7 +50,7 @@ def test_segments(family, full_nat, client_start, server_start, offered, answere
             host = server if from_server else client
             way = host.place, host.peer
             mine, theirs = (server_start, client_start) if from_server else (client_start, server_start)
-            host >> Segment(
+            said = Segment(
                 flags,
                 seq=talk.sent.get(way, mine + 1) + sequence & 0xFFFFFFFF,
                 ack=talk.heard.get(way, theirs + 1) + acknowledged & 0xFFFFFFFF if flags & p.ACK else 0,
@@ -51,6 +58,9 @@ def test_segments(family, full_nat, client_start, server_start, offered, answere
                 payload=bytes(size),
                 spoilt=spoilt and size == 3,
             )
+            # One wrong checksum in 65,536 is one that may only be begun: the program takes it for that.
+            if not (said.spoilt and is_begun(said.packet(host))):
+                host >> said
             if from_server and talk.entry() is None:
                 return
     finally:

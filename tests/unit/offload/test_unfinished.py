@@ -10,11 +10,12 @@ import subprocess
 from ipaddress import ip_address
 
 import pytest
-from pyroute2 import netns
+from pyroute2 import IPRoute, netns
 
 from natlb.core.events import ConnectionOpened
 from natlb.offload.fastpath import FastPath
 from tests.unit.core.conversation import CLIENT, DATAGRAM, PORT, SERVER1, VIP, Conversation
+from tests.unit.offload.kernel import until_carried
 
 pytestmark = pytest.mark.root
 
@@ -47,6 +48,8 @@ def hosts(arena, family):
         ip("-n", made[name], "route", "add", "default", "via", router)
         subprocess.run(["ethtool", "-K", name, "tx", "off"], check=True, capture_output=True)
         ip("neigh", "replace", address, "dev", name, "lladdr", _mac(made[name]), "nud", "permanent")
+    with IPRoute() as route:
+        until_carried(route, *made)
     yield made
     for name, space in made.items():
         ip("link", "del", name)

@@ -81,7 +81,7 @@ def _with_sockets(config: str, directory: Path) -> str:
 def _asking(directory: Path) -> Ask:
     def ask(level: str, data: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(5)
+            client.settimeout(60)
             client.connect(f"{directory}/{level}")
             client.sendall(data)
             received = b""
@@ -100,7 +100,7 @@ def haproxy(config: str) -> Iterator[Ask]:
         file.write_text(_with_sockets(config, directory))
         with subprocess.Popen(["haproxy", "-db", "-f", file], stderr=subprocess.DEVNULL) as process:
             try:
-                until = time.monotonic() + 10
+                until = time.monotonic() + 60
                 while not (directory / "user").exists() and time.monotonic() < until:
                     time.sleep(0.02)
                 yield _asking(directory)

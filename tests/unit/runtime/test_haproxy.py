@@ -536,7 +536,7 @@ def _held(written: list[bytes]) -> Callable[[Ask], list[bytes]]:
     """Say all that as soon as the one server that is checked has been found to be down."""
 
     def hold(ask: Ask) -> list[bytes]:
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while b",* " in (shown := ask("admin", b"show stat checked 4 -1\n")) or b",L4CON," not in shown:
             assert time.monotonic() < until, shown
             time.sleep(0.01)

@@ -21,6 +21,7 @@ class Switch:
     offloaded: int = 2
     capacity: int = 100
     refused: int = 1
+    translated: int = 4
     packets: int = 70
     audited: int = 9
     differences: int = 0
@@ -45,7 +46,8 @@ def switch(running: Running) -> Switch:
 
 def test_it_says_whether_it_is_on_and_what_it_has_done(running: Running, switch: Switch) -> None:
     counts = (
-        "interfaces: 3\nconnections: 2\nconnections_limit: 100\nno_room: 1\npackets: 70\naudited: 9\ndifferences: 0\n"
+        "interfaces: 3\nconnections: 2\nconnections_limit: 100\nno_room: 1\ntranslated: 4\npackets: 70\naudited: 9\n"
+        "differences: 0\n"
     )
     assert answer(running, "show offload", Level.USER) == f"state: off\nreason: it was not asked for\n{counts}"
     switch.lacking = ""

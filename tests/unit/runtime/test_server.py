@@ -327,11 +327,11 @@ def test_garbage_is_answered_or_cut_off_and_the_next_client_is_served(
     running: Running, path: Path, data: bytes
 ) -> None:
     async def story() -> str:
-        async with serving(running, Access(str(path)), timeout=0.2) as client:
+        async with serving(running, Access(str(path)), timeout=1.0) as client:
             reader, writer = await client()
             writer.write(data)
             with contextlib.suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), 60)
             return await said(await client(), b"show cli level\n")
 
     assert run(story()) == "operator\n\n"
@@ -339,8 +339,14 @@ def test_garbage_is_answered_or_cut_off_and_the_next_client_is_served(
 
 def test_a_silent_client_is_cut_off_after_the_timeout(running: Running, path: Path) -> None:
     async def story() -> str:
-        async with serving(running, Access(str(path)), timeout=0.05) as client:
-            return await said(await client(), b"show se")
+        async with serving(running, Access(str(path)), timeout=0.05):
+            silent = socket.socket(socket.AF_UNIX)
+            silent.connect(str(path))
+            silent.sendall(b"show se")  # before the server has as much as looked at it
+            reader, writer = await asyncio.open_unix_connection(sock=silent)
+            received = await asyncio.wait_for(reader.read(), 60)
+            writer.close()
+            return received.decode()
 
     assert run(story()) == ""
 
@@ -348,26 +354,27 @@ def test_a_silent_client_is_cut_off_after_the_timeout(running: Running, path: Pa
 def test_a_client_that_sends_a_byte_now_and_then_is_cut_off_too(running: Running, path: Path) -> None:
     async def story() -> str:
         async with serving(running, Access(str(path)), timeout=0.2) as client:
-            _, slow = reader, writer = await client()
             started = time.monotonic()
-            while not reader.at_eof() and time.monotonic() - started < 5:
+            reader, slow = await client()
+            while not reader.at_eof() and time.monotonic() - started < 10:
                 try:
                     slow.write(b"x")
                     await asyncio.wait_for(reader.read(), 0.05)
-                except (TimeoutError, OSError):
+                except TimeoutError:
                     continue
-            assert writer is slow
-            return f"{time.monotonic() - started:.1f}"
+                except OSError:  # the last byte met nobody any more
+                    break
+            return f"{time.monotonic() - started:.3f}"
 
-    assert 0.2 <= float(run(story())) < 2
+    assert 0.2 <= float(run(story())) < 10
 
 
 def test_a_client_may_choose_its_timeout(running: Running, path: Path) -> None:
     async def story() -> str:
-        async with serving(running, Access(str(path)), timeout=0.05) as client:
+        async with serving(running, Access(str(path)), timeout=1.0) as client:
             reader, writer = await client()
-            writer.write(b"prompt;set timeout cli 3s\n")
-            await asyncio.sleep(0.3)
+            writer.write(b"prompt;set timeout cli 60s\n")
+            await asyncio.sleep(1.3)
             return await said((reader, writer), b"quit\n")
 
     assert run(story()) == "\n> \n> "
@@ -391,7 +398,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_gives_its_place_back(running
             deaf.sendall(b"much\n")
             reader, writer = await asyncio.open_unix_connection(path)
             writer.write(b"little\n")
-            reply = await asyncio.wait_for(reader.read(), 5)
+            reply = await asyncio.wait_for(reader.read(), 60)
         server.close()
         writer.close()
         return reply.decode()

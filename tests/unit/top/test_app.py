@@ -48,12 +48,12 @@ def answering(path: Path) -> Iterator[list[str]]:
 
     thread = Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(60)
     try:
         yield asked
     finally:
         stop()
-        thread.join(5)
+        thread.join(60)
 
 
 def test_connections_are_asked_for_only_when_they_are_shown(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_no_more_is_read_than_asked_for_and_the_last_line_is_whole(tmp_path: Pat
 
 
 def test_who_does_not_stop_is_not_listened_to_for_ever(tmp_path: Path) -> None:
-    assert asked(tmp_path / "s", saying(b"one\ntw", end=False), seconds=0.2) == Reply("one\n", whole=False)
+    assert asked(tmp_path / "s", saying(b"one\ntw", end=False), seconds=1.0) == Reply("one\n", whole=False)
 
 
 def test_who_says_nothing_is_unreachable(tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ class Told:
     ],
 )
 def test_servers_have_room_for_their_connections_though_workers_are_not_equally_busy(
-    tmp_path, room, connections, workers, each
+    tmp_path, monkeypatch, room, connections, workers, each
 ):
+    monkeypatch.setattr(hosts, "nginx_status", lambda _: Status(active=1, accepted=1, requests=1))
     lab = Told(tmp_path)
     with hosts.web_servers(lab, room, connections):
         assert [host for host, _ in lab.started] == ["server1", "server2"]

@@ -13,7 +13,8 @@ def test_results_take_the_place_of_what_was_there(report):
     before = f"# Title\n\n{page.BEGIN}\nold figures\n{page.END}\n\nend\n"
     after = page.fill(before, report)
     assert after.startswith(f"# Title\n\n{page.BEGIN}\n\n```text\n2026-01-31 12:00 UTC: ")
-    assert after.endswith(f"\n```\n\n{page.END}\n\nend\n")
+    assert "\n| bulk to the server | `natlb` | `haproxy` | at least 0.9 | 0.25 | **no** |\n" in after
+    assert after.endswith(f" |\n\n{page.END}\n\nend\n")
     assert "old figures" not in after
     assert page.fill(after, report) == after
 
