@@ -6,6 +6,8 @@ test of natlb from the outside.
 
 What is shown is read off the wire by captures at every place that a packet passes. natlb itself is asked for one thing,
 its NAT table, and what it answers is compared with the wire.
+
+In a lab that is up already natlb may have been told `source`: then the tour tells of full NAT.
 """
 
 import re
@@ -20,7 +22,7 @@ from netns.draw import Pen
 from netns.errors import LabError
 from netns.observe import PLACES, Observation, Visitor, everywhere, way
 from netns.topology import LINK, Host
-from netns.walk import Sighting, Walk, changed, follow
+from netns.walk import Sighting, Walk, changed, follow, of_connection
 from netns.web import endpoint
 
 _TITLES = ("client wire", "balancer in", "balancer out", "server wire")
@@ -29,18 +31,22 @@ _LONG_ANSWER = 20_000
 """Bytes: some fifteen segments at an MTU of 1500."""
 
 
-def _first_number(end: Sequence[Sighting], flags: str) -> int | str:
-    return next((sighting.seq for sighting in end if sighting.flags == flags), "not seen")
+_End = Sequence[tuple[bool, Sighting]]
+"""What was seen at one end of a connection, each with whether it goes to the server."""
 
 
-_FACTS: Mapping[str, Callable[[Sequence[Sighting], str], object]] = {
-    "client's first sequence number": lambda end, _: _first_number(end, "S"),
-    "server's first sequence number": lambda end, _: _first_number(end, "SA"),
-    "segments to the server": lambda end, client: sum(sighting.source == client for sighting in end),
-    "segments to the client": lambda end, client: sum(sighting.destination == client for sighting in end),
-    "payload bytes": lambda end, _: sum(len(sighting.payload) for sighting in end),
+def _first_number(end: _End, flags: str) -> int | str:
+    return next((sighting.seq for _, sighting in end if sighting.flags == flags), "not seen")
+
+
+_FACTS: Mapping[str, Callable[[_End], object]] = {
+    "client's first sequence number": lambda end: _first_number(end, "S"),
+    "server's first sequence number": lambda end: _first_number(end, "SA"),
+    "segments to the server": lambda end: sum(to_server for to_server, _ in end),
+    "segments to the client": lambda end: sum(not to_server for to_server, _ in end),
+    "payload bytes": lambda end: sum(len(sighting.payload) for _, sighting in end),
 }
-"""What one end of a connection can tell of it: from its sightings and the client's endpoint."""
+"""What one end of a connection can tell of it."""
 
 
 class Tour:
@@ -50,6 +56,8 @@ class Tour:
         self._lab = lab
         self._pen = pen
         self._topology = lab.topology
+        self._own = not lab.is_up
+        """Whether the lab is the tour's own, so that natlb's configuration is known."""
         self._steps = 0
         self._claims = 0
 
@@ -57,7 +65,7 @@ class Tour:
         """Build a lab, show it, take it away; in a lab that is up already, leave it up. LabError: a claim failed."""
         began = time.monotonic()
         self._say(self._pen.bold("Layer-4 load balancing, seen packet by packet"))
-        if self._lab.is_up:
+        if not self._own:
             self._show()
             self._say("", "The lab was up before and stays up. To take it away:", f"    {self._lab.advice('down')}")
         else:
@@ -112,6 +120,7 @@ class Tour:
             " own.",
         )
         servers = [server.name for server in self._topology.servers]
+        full_nat = False
         for family, rounds in (("-4", 2), ("-6", 1)):
             answers = [self._curl(family) for _ in range(rounds * len(servers))]
             turns = [name for name, _ in answers]
@@ -121,24 +130,34 @@ class Tour:
                 saw=turns,
                 expected=[servers[(at + turn) % len(servers)] for turn in range(len(turns))],
             )
-            client = self._topology.client
+            client, balancers = (
+                host.ipv4 if family == "-4" else host.ipv6 for host in (self._topology.client, self._topology.balancer)
+            )
+            known_as = {seen.rpartition(":")[0].strip("[]") for _, seen in answers}
+            hidden = not self._own and known_as == {balancers}
+            full_nat |= hidden
             self._claim(
-                "they see the client's own address",
-                saw={seen.rpartition(":")[0].strip("[]") for _, seen in answers},
-                expected={client.ipv4 if family == "-4" else client.ipv6},
+                "they see the balancer's address, not the client's" if hidden else "they see the client's own address",
+                saw=known_as,
+                expected={balancers if hidden else client},
             )
         self._tell(
-            "natlb changes the destination alone, so a server knows its client. (The notes say that it does not: so it"
-            " is with full NAT, where the balancer puts its own address in the source's place, too.)"
+            "With `source` natlb puts its own address in the source's place, too: full NAT. A server does not know its"
+            " client then, as the notes say. Without it natlb changes the destination alone."
+            if full_nat
+            else "natlb changes the destination alone, so a server knows its client. (The notes say that it does not:"
+            " so it is with full NAT, where the balancer puts its own address in the source's place, too.)"
         )
 
     def _packet(self, observation: Observation, visitor: Visitor) -> tuple[Host, Walk, Walk]:
-        server, client = self._topology.host(visitor.ask()[0]), visitor.endpoint
-        source, vip = self._topology.client.ipv4, self._topology.balancer.ipv4
+        name, known_as = visitor.ask()
+        server, client = self._topology.host(name), visitor.endpoint
+        full_nat = known_as != client
+        (source, vip), seen = (self._topology.client.ipv4, self._topology.balancer.ipv4), known_as.rpartition(":")[0]
         self._heading(
             "One packet's walk",
             "A fresh connection, and the one packet that carries its request, at the four places that it passes. In"
-            f" the notes' words, {source}|Data|{vip} comes in, and {source}|Data|{server.ipv4} goes out. A star marks"
+            f" the notes' words, {source}|Data|{vip} comes in, and {seen}|Data|{server.ipv4} goes out. A star marks"
             " what differs from the column before.",
         )
         sightings = observation.sightings()
@@ -147,22 +166,30 @@ class Tour:
         self._picture(draw.packet_walk(self._pen, request.sightings, _TITLES))
 
         client_wire, balancer_in, balancer_out, server_wire = request.sightings
-        rewritten = {"destination", "TTL", "IP checksum", "TCP checksum"}
+        besides = {"TTL", "IP checksum", "TCP checksum"}
+        both = {"source", "destination"} if full_nat else set()
         self._claim(
             "a wire changes nothing",
             saw=changed(client_wire, balancer_in) | changed(balancer_out, server_wire),
             expected=set(),
         )
         self._claim(
-            "the balancer changes the destination, the TTL (it routes, too) and both checksums",
+            f"the balancer changes the {'source, the ' if full_nat else ''}destination, the TTL (it routes, too) and"
+            " both checksums",
             saw=changed(balancer_in, balancer_out),
-            expected=rewritten,
+            expected={"destination", *both, *besides},
         )
         self._claim(
             f"the destination was the VIP and is {server.name} now: address and port",
             saw=(balancer_in.destination, server_wire.destination),
             expected=(self._vip, endpoint(server.ipv4, server.port)),
         )
+        if full_nat:
+            self._claim(
+                f"the source was the client and is {known_as} now, whom {server.name} takes for the client",
+                saw=(balancer_in.source, server_wire.source),
+                expected=(client, known_as),
+            )
         self._claim(
             f"the payload of {len(client_wire.payload)} bytes is the same at all four places",
             saw={sighting.payload for sighting in request.sightings},
@@ -176,8 +203,14 @@ class Tour:
         self._claim(
             f"now the source changes, from {server.name}'s address to the VIP: whom the client asked",
             saw=(changed(balancer_in, balancer_out), server_wire.source, client_wire.source),
-            expected=(rewritten - {"destination"} | {"source"}, endpoint(server.ipv4, server.port), self._vip),
+            expected=({"source", *both, *besides}, endpoint(server.ipv4, server.port), self._vip),
         )
+        if full_nat:
+            self._claim(
+                "and the destination is the client again",
+                saw=(server_wire.destination, client_wire.destination),
+                expected=(known_as, client),
+            )
         self._claim(
             "scapy, which shares no code with natlb, finds every checksum right",
             saw={sighting.checksums_right for walk in (request, reply) for sighting in walk.sightings},
@@ -229,10 +262,10 @@ class Tour:
         sightings = observation.sightings()
         walks = follow(sightings, client, way(server))
         ends = [
-            [sighting for walk in walks for sighting in walk.sightings if sighting.place == place]
+            [(walk.towards_server, seen) for walk in walks for seen in walk.sightings if seen.place == place]
             for place in (way(server)[0], way(server)[-1])
         ]
-        rows = [[title, *(str(fact(end, client)) for end in ends)] for title, fact in _FACTS.items()]
+        rows = [[title, *(str(fact(end)) for end in ends)] for title, fact in _FACTS.items()]
         rows.insert(0, ["", "at the client", f"at {server.name}"])
         heading, *lines = draw.table(rows, right=(1, 2), gap=3)
         self._picture("\n".join([self._pen.bold(heading), *lines]))
@@ -245,10 +278,7 @@ class Tour:
         self._claim("the long answer is complete", saw=received, expected=_LONG_ANSWER)
         self._claim(
             f"every segment went to {server.name}, no other server saw one; the second request, too",
-            saw=(
-                again,
-                {sighting.place for sighting in sightings if client in (sighting.source, sighting.destination)},
-            ),
+            saw=(again, {sighting.place for _, sighting in of_connection(sightings, client)}),
             expected=(server.name, set(way(server))),
         )
         self._tell(

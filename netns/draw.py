@@ -5,6 +5,7 @@ Everything here turns data into text and knows no lab. Colour and box-drawing ch
 ASCII where the output's encoding has no boxes. Nothing is said by colour alone.
 """
 
+import itertools
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -171,12 +172,16 @@ def nat_table(pen: Pen, entries: Sequence[Entry]) -> str:
 def packet_walk(pen: Pen, sightings: Sequence[Sighting], titles: Sequence[str]) -> str:
     """Draw one packet at several places, side by side; a star marks what differs from the place before."""
     label, column = 13, (WIDTH - 13) // len(sightings)
+    new = [set(), *(changed(before, after) for before, after in itertools.pairwise(sightings))]
+    starred = [len(_cell(name, seen)) + 2 for names, seen in zip(new, sightings, strict=True) for name in names]
+    if max(starred, default=0) >= column:
+        column += 1  # a star would touch the next column; the last one does without a gap
     lines = [" " * label + pen.bold("".join(title.ljust(column) for title in titles).rstrip())]
     for name in FIELDS:
         cells = []
-        for place, sighting in enumerate(sightings):
+        for names, sighting in zip(new, sightings, strict=True):
             text = _cell(name, sighting)
-            if place and name in changed(sightings[place - 1], sighting):
+            if name in names:
                 cells.append(pen.mark(f"{text} *") + " " * (column - len(text) - 2))
             else:
                 cells.append(text.ljust(column))

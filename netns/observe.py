@@ -47,10 +47,13 @@ class Observation:
 
 @contextlib.contextmanager
 def everywhere(lab: Lab, expression: str = "") -> Iterator[Observation]:
-    """Watch every link of the lab at both ends; unless told otherwise, what concerns the client, over IPv4."""
+    """Watch every link of the lab at both ends; unless told otherwise, all of TCP over IPv4.
+
+    No address tells what concerns the client: with full NAT it is not to be seen on the servers' links.
+    """
     places = [("lb", host.name) for host in lab.topology.neighbours]
     places += [(host.name, LINK) for host in lab.topology.neighbours]
-    with watching(lab, places, expression or f"tcp and host {lab.topology.client.ipv4}") as observation:
+    with watching(lab, places, expression or "ip and tcp") as observation:
         yield observation
 
 

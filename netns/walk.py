@@ -4,11 +4,14 @@ A layer-4 balancer changes where a packet goes, never what it says. So the TCP c
 both sides: sequence and acknowledgement number, flags, timestamps and payload are the same before and after; addresses,
 ports, checksums and the time to live are not part of that. A packet sent twice is told apart by order.
 
+Nor do addresses say whose connection it is: with full NAT a server sees the balancer in the client's place, and the
+balancer's own health checks come from the same address. A connection's first packet does, with its sequence number.
+
 Pure: sightings in, walks out. `netns.dissect` makes sightings of captures.
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -65,26 +68,45 @@ class Walk:
         return self.sightings[0]
 
 
-def follow(
-    sightings: Iterable[Sighting], client: str, way: Sequence[str], known_as: Collection[str] = ()
-) -> list[Walk]:
+def of_connection(sightings: Iterable[Sighting], client: str) -> list[tuple[bool, Sighting]]:
+    """Return what belongs to one connection, named by its client's endpoint, each with whether it goes to the server.
+
+    Where the client was not seen, it is known by another endpoint if one sent its SYN there.
+    """
+    sightings = list(sightings)
+    own = [seen for seen in sightings if client in (seen.source, seen.destination)]
+    openings = {seen.identity for seen in own if seen.source == client and seen.flags == "S"}
+    under_its_name = {seen.place for seen in own}
+    towards_server = {(seen.source, seen.destination) for seen in own if seen.source == client}
+    towards_server |= {
+        (seen.source, seen.destination)
+        for seen in sightings
+        if seen.flags == "S" and seen.identity in openings and seen.place not in under_its_name
+    }
+    found = []
+    for seen in sightings:
+        ends = seen.source, seen.destination
+        if ends in towards_server:
+            found.append((True, seen))
+        elif client in ends or ends[::-1] in towards_server:
+            found.append((False, seen))
+    return found
+
+
+def follow(sightings: Iterable[Sighting], client: str, way: Sequence[str]) -> list[Walk]:
     """Join the sightings of one connection, named by its client's endpoint, into walks, in the order of sending.
 
     `way` lists the places from the client to the server. A reply goes it backwards. Sightings at other places, or of
-    other connections, are passed over. Behind full NAT the client is `known_as` another endpoint.
+    other connections, are passed over.
     """
-    names = {client, *known_as}
-    together: dict[tuple[object, ...], list[Sighting]] = {}
+    together: dict[tuple[bool, tuple[object, ...], int], list[Sighting]] = {}
     count: dict[tuple[object, ...], Iterable[int]] = {}
-    for sighting in sightings:
-        if sighting.place in way and names & {sighting.source, sighting.destination}:
-            towards_server = sighting.source in names
-            seen_here = count.setdefault((sighting.place, towards_server, sighting.identity), itertools.count())
-            nth = next(iter(seen_here))
-            together.setdefault((towards_server, sighting.identity, nth), []).append(sighting)
+    for towards_server, sighting in of_connection((seen for seen in sightings if seen.place in way), client):
+        seen_here = count.setdefault((sighting.place, towards_server, sighting.identity), itertools.count())
+        nth = next(iter(seen_here))
+        together.setdefault((towards_server, sighting.identity, nth), []).append(sighting)
     walks = []
-    for group in together.values():
-        towards_server = group[0].source in names
+    for (towards_server, _, _), group in together.items():
         group.sort(key=lambda sighting: way.index(sighting.place), reverse=not towards_server)
         walks.append(Walk(towards_server, tuple(group)))
     return sorted(walks, key=lambda walk: min(sighting.time for sighting in walk.sightings))

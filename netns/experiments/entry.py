@@ -15,7 +15,12 @@ from netns.draw import Pen
 from netns.errors import LabError
 from netns.observe import everywhere, way
 from netns.processes import every
+from netns.walk import follow
 from netns.web import endpoint
+
+_DEAF = "lab_deaf"
+_TTL = 64
+"""What Linux sends with."""
 
 
 def entry(lab: Lab, pen: Pen) -> Findings:
@@ -30,17 +35,23 @@ def entry(lab: Lab, pen: Pen) -> Findings:
             yield "A SYN has passed. The server has it, and is made to keep silent:\n"
             yield draw.nat_table(pen, before)
             yield ""
-            answers = [seen for seen in observation.sightings() if seen.destination == client]
+            server = lab.topology.host(before[0].server)
+            walks = follow(observation.sightings(), client, way(server))
+            sent = next((walk.sightings[-1] for walk in walks if walk.first.flags == "S"), None)
             yield Claim(
                 "the entry came with the first packet: the server has not answered yet",
-                saw=([each.reply_packets for each in before], answers),
+                saw=([each.reply_packets for each in before], [walk for walk in walks if not walk.towards_server]),
                 expected=([0], []),
             )
-        server = lab.topology.host(before[0].server)
+        yield Claim(
+            f"the SYN has reached {server.name}",
+            saw=sent and (sent.place, sent.destination),
+            expected=(way(server)[-1], endpoint(server.ipv4, server.port)),
+        )
         yield Claim(
             "it says already how the answer will look when it comes, and how to turn it round",
             saw=(before[0].original, before[0].reply),
-            expected=((client, vip), (endpoint(server.ipv4, server.port), client)),
+            expected=((client, vip), sent and (sent.destination, sent.source)),
         )
         if not select.select([], [opened], [], 5.0)[1]:
             raise LabError(f"the connection to {vip} did not open within 5 s")
@@ -84,17 +95,22 @@ def of_client(lab: Lab, client: str, state: str, seconds: float = 2.0) -> list[b
 
 @contextlib.contextmanager
 def deaf_servers(lab: Lab) -> Iterator[None]:
-    """Let no SYN of the client's reach the servers' TCP; natlb's own checks pass."""
-    rule = ["INPUT", "-s", lab.topology.client.ipv4, "-p", "tcp", "--syn", "-j", "DROP"]
+    """Let no SYN of the client's reach the servers' TCP; natlb's own checks pass.
 
-    def all_servers(option: str) -> None:
+    With full NAT both come from the same address. But the client's have passed a router, and have a TTL less by one.
+    """
+    chain = "type filter hook input priority filter; policy accept;"
+    rule = f"meta l4proto tcp ip ttl < {_TTL} tcp flags & (syn | ack) == syn drop"
+
+    def all_servers(command: str) -> None:
         for server in lab.topology.servers:
-            done = lab.run(server.name, ["iptables", "-w", option, *rule], names=False)
+            done = lab.run(server.name, ["nft", command], names=False)
             if done.returncode != 0:
-                raise LabError(f"iptables on {server.name}: {done.stderr.strip()}")
+                raise LabError(f"nft on {server.name}: {done.stderr.strip()}")
 
-    all_servers("-I")
     try:
+        all_servers(f"table ip {_DEAF} {{ chain {_DEAF} {{ {chain} {rule}; }}; }}")
         yield
     finally:
-        all_servers("-D")
+        # Added first, so that it is there to be deleted, wherever the above got stuck.
+        all_servers(f"add table ip {_DEAF}; delete table ip {_DEAF}")

@@ -21,12 +21,12 @@ _BEFORE, _AFTER = 8, 5
 
 def segments(lab: Lab, pen: Pen) -> Findings:
     """Download once through the VIP, and draw what each server saw of it."""
-    client = lab.topology.client
     where = [(host.name, LINK) for host in lab.topology.neighbours]
-    with watching(lab, where, f"tcp and host {client.ipv4}") as observation:
+    with watching(lab, where, "ip and tcp") as observation:
         received, why = download(lab)
         seen = observation.sightings(checksums=False)
-    endpoint = next((each.source for each in seen if each.flags == "S"), "")
+    at_client = f"{lab.topology.client.name}:{LINK}"
+    endpoint = next((each.source for each in seen if each.place == at_client and each.flags == "S"), "")
     walks = follow(seen, endpoint, tuple(f"{host}:{interface}" for host, interface in where))
     columns = {f"{host}:{interface}": f"{host}'s wire" for host, interface in where}
     relative = ladder.Relative.of(walks)
@@ -68,7 +68,8 @@ def _balance(lab: Lab, walks: list[Walk], received: int, why: str) -> Findings:
         here = [walk for walk in walks if any(seen.place == place for seen in walk.sightings)]
         got[server.name] = sum(walk.towards_server for walk in here)
         sent_rst[server.name] = sum("R" in walk.first.flags for walk in here if not walk.towards_server)
-        yield f"{server.name}: {got[server.name]} segments from the client; it sent {sent_rst[server.name]} RST"
+        count = f"{got[server.name]} segment{'' if got[server.name] == 1 else 's'}"
+        yield f"{server.name}: {count} from the client; it sent {sent_rst[server.name]} RST"
     yield told(f"the client: {received} of {SIZE} bytes{f'; {why}' if why else ''}")
     yield ""
     if wrong.is_running(lab) and all(got.values()):

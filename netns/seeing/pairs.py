@@ -14,7 +14,7 @@ from netns.walk import Sighting
 _PATIENCE = 1.0
 """Seconds."""
 _MOST = 1024
-"""Packets that wait for their other half."""
+"""Packets that wait for their other half; and connections that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Pairs:
         self._client_place = client_place
         self._clients = clients
         self._waiting: OrderedDict[tuple[object, ...], list[Sighting]] = OrderedDict()
+        self._known: OrderedDict[frozenset[str], None] = OrderedDict()
+        """The two ends of the client's connections at the servers' wires: with full NAT the client is none of them."""
 
     def add(self, sighting: Sighting, ports: Collection[str]) -> list[Passage]:
         """Take a sighting; return the passages that are complete with it, or had to make room.
@@ -57,6 +59,9 @@ class Pairs:
         waiting.remove(other)
         if not waiting:
             del self._waiting[key]
+        self._known[_ends(other if here else sighting)] = None
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
         return [Passage(towards_server, *((sighting, other) if here else (other, sighting)))]
 
     def overdue(self, now: float) -> list[Passage]:
@@ -74,7 +79,12 @@ class Pairs:
 
     def _concerns_client(self, sighting: Sighting) -> bool:
         """Health checks, for one, do not: they are the balancer's own."""
-        return bool({_address(sighting.source), _address(sighting.destination)} & set(self._clients))
+        addresses = {_address(sighting.source), _address(sighting.destination)}
+        return bool(addresses & set(self._clients)) or _ends(sighting) in self._known
+
+
+def _ends(sighting: Sighting) -> frozenset[str]:
+    return frozenset((sighting.source, sighting.destination))
 
 
 def _address(endpoint: str) -> str:

@@ -7,9 +7,10 @@ places that it passes; and a Name Resolution Block says who has which address, s
 https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-03.html, sections 4.1 to 4.5.
 """
 
+import contextlib
 import ipaddress
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,17 +84,31 @@ class Writer:
 def sightings(path: Path) -> list[Sighting]:
     """Read the TCP segments of a file that this module wrote; LabError when it is not one."""
     at: dict[str, list[tuple[float, bytes]]] = {}
+    with _reading(path) as reader:
+        for frame, meta in reader:
+            place = (meta.ifname or b"").decode(errors="replace")
+            ticks = (meta.tshigh << 32) | meta.tslow
+            at.setdefault(place, []).append((ticks / meta.tsresol, frame))
+    return [sighting for place, packets in at.items() for sighting in read(place, packets)]
+
+
+def places(path: Path) -> set[str]:
+    """Return where a file was captured, whether anything came there or not; LabError when it is none of ours."""
+    with _reading(path) as reader:
+        for _ in reader:
+            pass
+        return {about.get("name", b"").decode(errors="replace") for _, _, about in reader.interfaces}
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[RawPcapNgReader]:
     try:
         with path.open("rb") as file, RawPcapNgReader(file) as reader:
-            for frame, meta in reader:
-                place = (meta.ifname or b"").decode(errors="replace")
-                ticks = (meta.tshigh << 32) | meta.tslow
-                at.setdefault(place, []).append((ticks / meta.tsresol, frame))
+            yield reader
     except OSError as error:
         raise LabError(f"{path}: {error.strerror}") from error
     except (Scapy_Exception, struct.error, ValueError) as error:
         raise LabError(f"{path} is not a pcapng file: {error}; `lab.sh capture` writes them") from error
-    return [sighting for place, packets in at.items() for sighting in read(place, packets)]
 
 
 def _padded(data: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """`lab.sh draw`: one connection at the four places that its packets pass, as a picture.
 
 By default the lab's client makes one request, and that connection is drawn. With --wait it is the first that somebody
-else makes; with --from, the first of a file that `lab.sh capture` wrote, for which no lab is needed.
+else makes; with --from, the first of a file that `lab.sh capture all` wrote, for which no lab is needed.
 """
 
 import time
@@ -16,7 +16,7 @@ from netns.seeing import pcapng
 from netns.seeing.diagram import Lane, diagram
 from netns.seeing.words import Words, need, seconds
 from netns.topology import LINK, Host, Topology
-from netns.walk import Sighting, Walk, follow
+from netns.walk import Sighting, Walk, follow, of_connection
 from netns.web import endpoint
 
 MOST = 60
@@ -28,7 +28,7 @@ def draw(lab: Lab, _: Pen, words: Sequence[str]) -> int:
     options = _words().parse_args(words)
     path = Path(options.file)
     if options.source:
-        sightings = pcapng.sightings(Path(options.source))
+        sightings = _of_file(lab.topology, Path(options.source))
         client = None
     else:
         need(lab)
@@ -41,8 +41,10 @@ def draw(lab: Lab, _: Pen, words: Sequence[str]) -> int:
     except OSError as error:
         raise LabError(f"{path}: {error.strerror}; give another FILE") from error
     first = walks[0].first
-    ends = f"{first.source} > {first.destination}"
-    print(f"{path}: {len(walks)} packets of {ends}, served by {server.name}. A browser shows it.")
+    count = f"{len(walks)} packet{'' if len(walks) == 1 else 's'}"
+    went_on = any(seen.place == way(server)[2] for walk in walks for seen in walk.sightings)
+    who = f"served by {server.name}" if went_on else "none of them on a server's link"
+    print(f"{path}: {count} of {first.source} > {first.destination}, {who}. A browser shows it.")
     return 0
 
 
@@ -52,16 +54,27 @@ def _words() -> Words:
     which = words.add_mutually_exclusive_group()
     which.add_argument("--path", default="/", help="what the client asks for (%(default)s); /bytes/5000 is long")
     which.add_argument("--wait", type=seconds, metavar="SECONDS", help="ask for nothing; draw the client's next one")
-    which.add_argument("--from", dest="source", metavar="PCAPNG", help="draw the first of a `lab.sh capture` of all")
+    which.add_argument("--from", dest="source", metavar="PCAPNG", help="draw the first of a `lab.sh capture all`")
     return words
+
+
+def _of_file(topology: Topology, path: Path) -> list[Sighting]:
+    """Read what passed; LabError where it was not captured at all places: what is not in the file would seem lost."""
+    sightings, captured = pcapng.sightings(path), pcapng.places(path)
+    missing = [place for server in topology.servers for place in way(server) if place not in captured]
+    if missing:
+        raise LabError(
+            f"{path} was not captured at {', '.join(dict.fromkeys(missing))}; a picture needs every place of a"
+            " connection, as in a file of `lab.sh capture all`"
+        )
+    return sightings
 
 
 def _captured(lab: Lab, path: str, wait: float | None) -> tuple[list[Sighting], str | None]:
     """Return what passed, and the endpoint of the client if it is known."""
-    client = lab.topology.client
-    with everywhere(lab, f"tcp and (host {client.ipv4} or host {client.ipv6})") as observation:
+    with everywhere(lab, "tcp") as observation:
         if wait is not None:
-            print(f"Waiting {wait:g} s for a connection of {client.name} ...", flush=True)
+            print(f"Waiting {wait:g} s for a connection of {lab.topology.client.name} ...", flush=True)
             time.sleep(wait)
             return observation.sightings(), None
         with Visitor(lab, lab.topology.balancer.port) as visitor:
@@ -78,15 +91,10 @@ def connection(topology: Topology, sightings: Iterable[Sighting], client: str | 
     sent = [seen for seen in sightings if seen.place == f"client:{LINK}" and seen.flags == "S"]
     if client is None and sent:
         client = min(sent, key=lambda seen: seen.time).source
-    mine = {seen.identity for seen in sightings if client in (seen.source, seen.destination)}
-    # What was not seen at the client itself is its, too, if it says the same: with full NAT under another name.
-    said = [seen for seen in sightings if seen.identity in mine]
-    places = {seen.place for seen in said}
+    mine = [seen for _, seen in of_connection(sightings, client or "")]
+    places = {seen.place for seen in mine}
     server = next((host for host in topology.servers if way(host)[2] in places), topology.servers[0])
-    serves = {endpoint(address, server.port) for address in (server.ipv4, server.ipv6)}
-    names = {seen.source for seen in said if seen.place in way(server)[2:] and seen.destination in serves}
-    of_others = {seen.source for seen in sightings if seen.place == way(server)[0]}
-    walks = follow(said, client or "", way(server), names - of_others)
+    walks = follow(mine, client or "", way(server))
     if not walks:
         raise LabError("no connection of the client was seen, from its first packet on, at the client's own wire")
     return walks, server

@@ -9,6 +9,7 @@ has to be, byte for byte, what was explained.
 """
 
 import csv
+import itertools
 import json
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from netns.seeing.feed import Packet, feed, places_of
 from netns.seeing.pcapng import Writer
 from netns.seeing.record import names
 from netns.seeing.words import Words, need
-from netns.walk import Sighting
+from netns.walk import Sighting, of_connection
 
 _SENT_ON = 0
 _DIFFERENT = 2
@@ -94,11 +95,11 @@ def _traced(lab: Lab, kind: Kind, path: Path) -> Findings:
     scene = ["-f", str(lab.directory / "natlb.cfg"), *_scene(lab)]
     replayed = subprocess.CompletedProcess[str]([], _DIFFERENT, "", "")
     for _ in range(len(lab.topology.servers) + 1):
-        packets = _captured(lab, path)
+        packets, client = _captured(lab, path)
         replayed = _natlb("replay", [*scene, "-q", str(path)])
         if replayed.returncode != _DIFFERENT:
             break
-    at, number, came = _find(lab, packets, kind)
+    at, number, came = _find(lab, packets, client, kind)
     chosen = [str(path), str(number)]
     sys.stdout.flush()
     _natlb("explain", [*scene, *chosen], stdout=None)  # it finds out by itself whether there is a terminal
@@ -127,14 +128,19 @@ def _traced(lab: Lab, kind: Kind, path: Path) -> Findings:
     )
 
 
-def _captured(lab: Lab, path: Path) -> list[Packet]:
-    """Let the client make one request; return, and write to a file, what passed the balancer in order."""
-    client = lab.topology.client
-    with feed(lab, places_of(lab, lab.topology.balancer.name), f"tcp and host {client.ipv4}") as source:
+def _captured(lab: Lab, path: Path) -> tuple[list[Packet], str]:
+    """Let the client make one request; return its connection's packets, as they passed the balancer, and its endpoint.
+
+    They are written to a file, too. What else passes stays out: the balancer's own health checks, for one.
+    """
+    with feed(lab, places_of(lab, lab.topology.balancer.name), "ip and tcp") as source:
         with Visitor(lab, lab.topology.balancer.port) as visitor:
             visitor.get("/")
-        packets = source.rest()
+        passed = source.rest()
         places = source.places
+    seen = [read(place, [(at, frame)], checksums=False) for at, place, frame in passed]
+    mine = {each for _, each in of_connection(itertools.chain.from_iterable(seen), visitor.endpoint)}
+    packets = [packet for packet, found in zip(passed, seen, strict=True) if mine.intersection(found)]
     try:
         with path.open("wb") as file:
             writer = Writer(file, places, names(lab.topology))
@@ -142,18 +148,18 @@ def _captured(lab: Lab, path: Path) -> list[Packet]:
                 writer.write(place, at, frame)
     except OSError as error:
         raise LabError(f"{path}: {error.strerror}; -w names another file") from error
-    return packets
+    return packets, visitor.endpoint
 
 
-def _find(lab: Lab, packets: Sequence[Packet], kind: Kind) -> tuple[str, int, Sighting]:
+def _find(lab: Lab, packets: Sequence[Packet], client: str, kind: Kind) -> tuple[str, int, Sighting]:
     """Find the packet where it came in: the place, its number from 1, and how it looked; else LabError."""
     inner = f"{lab.topology.balancer.name}:{lab.topology.client.name}"
-    for number, (at, place, frame) in enumerate(packets, 1):
-        if (place == inner) == kind.from_client:
-            for seen in read(place, [(at, frame)], checksums=False):
-                from_client = seen.source.startswith(f"{lab.topology.client.ipv4}:")
-                if from_client == kind.from_client and kind.fits(seen):
-                    return place, number, seen
+    seen = [read(place, [(at, frame)], checksums=False) for at, place, frame in packets]
+    towards_server = {each: way for way, each in of_connection(itertools.chain.from_iterable(seen), client)}
+    for number, found in enumerate(seen, 1):
+        for each in found:
+            if (each.place == inner) == kind.from_client == towards_server[each] and kind.fits(each):
+                return each.place, number, each
     raise LabError(f"{kind.about} did not come to the balancer; {lab.advice('draw')} shows what did")
 
 

@@ -6,15 +6,16 @@ from netns.experiments.opening import attempt
 from netns.lessons.looks import curl, vip
 from netns.observe import watching
 from netns.topology import LINK
+from netns.walk import of_connection
 from netns.web import endpoint
 
 
 def check(lab: Lab) -> Findings:
     """Open a connection, look where its answer comes from, and ask for a page."""
     server, balancer = lab.topology.servers[0], lab.topology.balancer
-    with watching(lab, [("client", LINK), (server.name, LINK)], f"tcp and host {lab.topology.client.ipv4}") as wires:
+    with watching(lab, [("client", LINK), (server.name, LINK)], "ip and tcp") as wires:
         client, _ = attempt(lab)
-        seen = wires.sightings()
+        seen = [each for _, each in of_connection(wires.sightings(), client)]
     at_client = [each for each in seen if each.place.startswith("client")]
     yield Claim(
         "the client's SYN reaches server1, with server1's address and port",

@@ -100,6 +100,13 @@ def test_walk_marks_what_differs_from_the_place_before():
     assert sum(marked.values()) == 2
 
 
+def test_a_star_never_touches_the_next_column():
+    longest = sighting(source="44.2.2.2:50000", destination="44.4.4.4:5555")
+    drawn = packet_walk(Pen(), [sighting(), sighting(), longest, longest], ["a", "b", "c", "d"])
+    assert "44.2.2.2:50000 * 44.2.2.2:50000" in drawn
+    assert max(map(len, drawn.splitlines())) <= WIDTH
+
+
 def test_walk_of_an_ipv6_packet_has_no_ip_checksum():
     drawn = packet_walk(Pen(), [sighting(ip_checksum=None)] * 4, ["a", "b", "c", "d"])
     assert "IP checksum" not in drawn

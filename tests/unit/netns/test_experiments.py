@@ -2,9 +2,10 @@
 
 import pytest
 
+from netns.build import Lab
 from netns.draw import Pen
 from netns.errors import LabError
-from netns.experiments import connections, cost, opening
+from netns.experiments import connections, cost, opening, segments
 from netns.topology import LINK
 from netns.walk import Sighting, follow
 
@@ -34,6 +35,23 @@ def test_an_answer_of_a_stranger_is_told_with_the_strangers_name_and_what_the_cl
     assert f"was answered by {SERVER}." in story(*SYN, *answer)
     assert "RST" not in story(*SYN, *answer)
     assert story(*SYN, *answer, *refusal).endswith("so it refused the answer with a RST.")
+
+
+def test_with_full_nat_the_answer_is_the_vips_as_well():
+    known_as = "44.2.2.2:61000"
+    there = [SYN[0], seen(AT_SERVER, known_as, SERVER, "S")]
+    answer = [seen(AT_SERVER, SERVER, known_as, "SA", time=1), seen(AT_CLIENT, VIP, CLIENT, "SA", time=2)]
+    assert story(*there) == f"A server got its SYN to {VIP}; no answer came back to it."
+    assert story(*there, *answer) == f"It asked {VIP}, and {VIP} answered."
+
+
+def test_segments_are_counted_in_good_english(monkeypatch):
+    monkeypatch.setattr(segments.wrong, "is_running", lambda _: False)
+    said = [*segments._balance(Lab(prefix="no-such-lab-"), follow(SYN, CLIENT, (AT_CLIENT, AT_SERVER)), 0, "")]
+    assert said[:2] == [
+        "server1: 1 segment from the client; it sent 0 RST",
+        "server2: 0 segments from the client; it sent 0 RST",
+    ]
 
 
 def test_silence_is_told_apart_from_a_syn_that_got_nowhere():

@@ -52,6 +52,14 @@ def test_health_checks_are_passed_over():
     assert joined(sighting(SERVER_WIRE, 0.0, "44.2.2.2:52100", SERVER), now=2.0) == []
 
 
+def test_what_the_balancer_itself_sends_the_server_is_told_also_in_full_nat():
+    there, arrived = ends(sent())
+    behind = sighting(SERVER_WIRE, arrived.time, "44.2.2.2:61000", SERVER)
+    reset = sighting(SERVER_WIRE, 1.0, "44.2.2.2:61000", SERVER, flags="R")
+    check = sighting(SERVER_WIRE, 1.0, "44.2.2.2:52100", SERVER, seq=7)
+    assert joined(there, behind, reset, check, now=3.0)[1:] == [Passage(True, None, reset)]
+
+
 def test_a_flood_makes_room_for_itself(monkeypatch):
     monkeypatch.setattr(pairs, "_MOST", 3)
     flood = [sighting(seq=number) for number in range(10)]

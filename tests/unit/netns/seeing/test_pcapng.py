@@ -10,7 +10,7 @@ from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader
 
 from netns.errors import LabError
-from netns.seeing.pcapng import Writer, sightings
+from netns.seeing.pcapng import Writer, places, sightings
 from netns.seeing.record import names
 from netns.topology import SEED
 
@@ -42,6 +42,13 @@ def test_it_is_read_back_as_sightings(path):
     assert [(seen.place, seen.source, seen.payload) for seen in sightings(path)] == [
         (place, "44.1.1.1:40312", b"odd") for place in PLACES
     ]
+
+
+def test_where_it_was_captured_is_read_back_also_where_nothing_came(tmp_path):
+    found = tmp_path / "some.pcapng"
+    with found.open("wb") as file:
+        Writer(file, PLACES, names(SEED)).write("lb:client", AT, FRAME)
+    assert places(found) == set(PLACES)
 
 
 def test_tshark_reads_it_and_shows_the_names(path):
@@ -79,9 +86,10 @@ def test_blocks_are_whole_and_can_be_read_backwards():
 def test_what_is_no_pcapng_is_told_in_one_line(tmp_path, text, told):
     found = tmp_path / "x"
     found.write_bytes(text)
-    with pytest.raises(LabError, match=told) as caught:
-        sightings(found)
-    assert "\n" not in str(caught.value)
+    for reading in (sightings, places):
+        with pytest.raises(LabError, match=told) as caught:
+            reading(found)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

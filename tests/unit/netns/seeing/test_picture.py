@@ -1,9 +1,14 @@
 from dataclasses import replace
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
+from netns.build import Lab
+from netns.draw import Pen
 from netns.errors import LabError
-from netns.seeing.picture import connection
+from netns.seeing.pcapng import Writer
+from netns.seeing.picture import connection, draw
 from netns.topology import SEED
 from netns.walk import changed
 from tests.unit.netns.seeing.sightings import CLIENT, conversation, sent, sighting
@@ -45,3 +50,36 @@ def test_full_nat_hides_the_client_from_the_server_and_not_from_the_picture():
 def test_without_a_beginning_at_the_client_there_is_nothing_to_draw(seen):
     with pytest.raises(LabError, match="no connection of the client was seen"):
         connection(SEED, seen)
+
+
+EVERYWHERE = ("client:eth0", "lb:client", "lb:server1", "server1:eth0", "lb:server2", "server2:eth0")
+
+
+@pytest.mark.parametrize(
+    ("captured", "missing"),
+    [
+        (["lb:client", "lb:server1", "lb:server2"], "client:eth0, server1:eth0, server2:eth0"),
+        (["client:eth0"], "lb:client, lb:server1, server1:eth0, lb:server2, server2:eth0"),
+    ],
+)
+def test_a_file_that_was_not_captured_everywhere_is_refused_with_the_one_it_takes(tmp_path, captured, missing):
+    file = tmp_path / "some.pcapng"
+    with file.open("wb") as opened:
+        Writer(opened, captured, {})
+    with pytest.raises(LabError) as caught:
+        draw(Lab(prefix="no-such-lab-"), Pen(), ["--from", str(file), str(tmp_path / "some.svg")])
+    assert str(caught.value) == (
+        f"{file} was not captured at {missing}; a picture needs every place of a connection, as in a file of"
+        " `lab.sh capture all`"
+    )
+
+
+def test_a_connection_that_went_no_further_is_not_said_to_be_served(tmp_path, capsys):
+    file, picture = tmp_path / "some.pcapng", tmp_path / "some.svg"
+    syn = bytes(Ether() / IP(src="44.1.1.1", dst="44.2.2.2") / TCP(sport=40312, dport=8888, flags="S"))
+    with file.open("wb") as opened:
+        Writer(opened, EVERYWHERE, {}).write("client:eth0", 1.0, syn)
+    assert draw(Lab(prefix="no-such-lab-"), Pen(), ["--from", str(file), str(picture)]) == 0
+    assert capsys.readouterr().out == (
+        f"{picture}: 1 packet of 44.1.1.1:40312 > 44.2.2.2:8888, none of them on a server's link. A browser shows it.\n"
+    )
