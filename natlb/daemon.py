@@ -39,6 +39,7 @@ from natlb.core.events import (
     ServerTried,
 )
 from natlb.core.service import Service, VirtualAddresses
+from natlb.core.wording import counted
 from natlb.datapath import host
 from natlb.datapath.backlog import Backlog
 from natlb.datapath.diversion import Diversion, Rules, clear_leftovers, queues_in_use
@@ -358,15 +359,14 @@ class Daemon:
             notify.tell(*(["WATCHDOG=1", status] if heartbeat.is_felt() else [status]))
 
     def _answering(self) -> str:
-        addresses = len(self._reservation)
-        return f"answering at {addresses} address{'es' if addresses != 1 else ''}"
+        return f"answering at {counted(len(self._reservation), 'address', 'addresses')}"
 
     def _status(self) -> str:
         """Return in a few words how natlb is."""
         pools = self._made.pools.values()
         usable, servers = sum(pool.usable for pool in pools), sum(len(pool.servers) for pool in pools)
-        connections = f"{self._engine.live} connection{'s' if self._engine.live != 1 else ''}"
-        return f"{connections}, {usable} of {servers} servers usable" + (", stopping softly" if self._softly else "")
+        words = f"{counted(self._engine.live)}, {usable} of {counted(servers, 'server')} usable"
+        return words + (", stopping softly" if self._softly else "")
 
     def _tell_of_losses(self) -> None:
         self._backlog.look()
@@ -485,7 +485,9 @@ class Daemon:
         self._stopping.set()
 
     async def _end_all_connections(self) -> None:
-        log.warning("soft-stop running for too long, performing a hard-stop: %d connections end.", self._engine.live)
+        log.warning(
+            "soft-stop running for too long, performing a hard-stop, which ends %s.", counted(self._engine.live)
+        )
         for piece in self._engine.pieces(SHUT_DOWN_AT_ONCE):
             for connection in piece:
                 self._engine.shutdown(connection, time.monotonic())
