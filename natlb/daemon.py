@@ -417,6 +417,11 @@ class Daemon:
         async with self._roster.undisturbed(), self._offloader.undisturbed(), self._guard.undisturbed():
             if self._tenure.is_over:
                 return "another one has"
+            # Signals that come from here on wait until it is certain who is to hear them. Those that have come are
+            # heard first: in one turn the loop sees that there are any, in the next it tells of them; one may end it.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, keeper.PASSED_ON)
+            for _ in range(3):
+                await asyncio.sleep(0)
             notify.reloading()
             self._on_packets()
             self._succession.hand_over()
@@ -432,9 +437,13 @@ class Daemon:
                 else:
                     notify.tell(f"MAINPID={heir.pid}")  # it says itself that it is ready, as soon as it may
                 heir.bid_farewell(ends=not stays)
+                if self._reloader is not None:
+                    self._reloader.hand_on(heir.pid)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 notice(f"natlb {heir.pid} goes on from here")
                 self._stopping.set()
                 return ""
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._succession.take_back()
             notify.ready(self._answering())
             try:
