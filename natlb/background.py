@@ -65,7 +65,7 @@ def write_pidfile(path: str) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(f"{os.getpid()}\n")
-        temporary.chmod(0o644)
+            os.fchmod(descriptor, 0o644)  # not by its name, which may be another's where others may write
         temporary.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -39,6 +39,7 @@ from natlb.core.events import (
     ServerTried,
 )
 from natlb.core.service import Service, VirtualAddresses
+from natlb.core.wording import counted
 from natlb.datapath import host
 from natlb.datapath.backlog import Backlog
 from natlb.datapath.diversion import Diversion, Rules, clear_leftovers, queues_in_use
@@ -358,15 +359,14 @@ class Daemon:
             notify.tell(*(["WATCHDOG=1", status] if heartbeat.is_felt() else [status]))
 
     def _answering(self) -> str:
-        addresses = len(self._reservation)
-        return f"answering at {addresses} address{'es' if addresses != 1 else ''}"
+        return f"answering at {counted(len(self._reservation), 'address', 'addresses')}"
 
     def _status(self) -> str:
         """Return in a few words how natlb is."""
         pools = self._made.pools.values()
         usable, servers = sum(pool.usable for pool in pools), sum(len(pool.servers) for pool in pools)
-        connections = f"{self._engine.live} connection{'s' if self._engine.live != 1 else ''}"
-        return f"{connections}, {usable} of {servers} servers usable" + (", stopping softly" if self._softly else "")
+        words = f"{counted(self._engine.live)}, {usable} of {counted(servers, 'server')} usable"
+        return words + (", stopping softly" if self._softly else "")
 
     def _tell_of_losses(self) -> None:
         self._backlog.look()
@@ -417,6 +417,11 @@ class Daemon:
         async with self._roster.undisturbed(), self._offloader.undisturbed(), self._guard.undisturbed():
             if self._tenure.is_over:
                 return "another one has"
+            # Signals that come from here on wait until it is certain who is to hear them. Those that have come are
+            # heard first: in one turn the loop sees that there are any, in the next it tells of them; one may end it.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, keeper.PASSED_ON)
+            for _ in range(3):
+                await asyncio.sleep(0)
             notify.reloading()
             self._on_packets()
             self._succession.hand_over()
@@ -432,9 +437,13 @@ class Daemon:
                 else:
                     notify.tell(f"MAINPID={heir.pid}")  # it says itself that it is ready, as soon as it may
                 heir.bid_farewell(ends=not stays)
+                if self._reloader is not None:
+                    self._reloader.hand_on(heir.pid)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 notice(f"natlb {heir.pid} goes on from here")
                 self._stopping.set()
                 return ""
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._succession.take_back()
             notify.ready(self._answering())
             try:
@@ -485,7 +494,9 @@ class Daemon:
         self._stopping.set()
 
     async def _end_all_connections(self) -> None:
-        log.warning("soft-stop running for too long, performing a hard-stop: %d connections end.", self._engine.live)
+        log.warning(
+            "soft-stop running for too long, performing a hard-stop, which ends %s.", counted(self._engine.live)
+        )
         for piece in self._engine.pieces(SHUT_DOWN_AT_ONCE):
             for connection in piece:
                 self._engine.shutdown(connection, time.monotonic())

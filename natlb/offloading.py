@@ -23,6 +23,7 @@ from natlb.core.flow import Connection
 from natlb.core.offloading import Survivor
 from natlb.core.pool import Server
 from natlb.core.service import Service
+from natlb.core.wording import counted
 from natlb.errors import OffloadError
 from natlb.lasting import lasting
 from natlb.log import log, notice
@@ -264,8 +265,8 @@ class Offloader:
                 adopted += 1
         if survivors:
             notice(
-                f"the kernel has gone on with {adopted} connections of the natlb before; "
-                f"{len(survivors) - adopted} have no place any more"
+                f"the kernel has gone on with {counted(adopted)} of the natlb before; "
+                f"{counted(len(survivors) - adopted, 'has', 'have')} no place any more"
             )
 
     def _use(self, path: FastPath, refused: list[str]) -> None:

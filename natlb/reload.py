@@ -6,10 +6,14 @@ errors come into this one's log, wherever that is, and nothing else happens.
 
 In the foreground somebody may be waiting for this process: a supervisor, a container, a shell. It keeps its number, and
 becomes the `keeper` of its successor. In the background nobody is waiting, and the pidfile tells the new number.
+
+Whoever asks while a reload is under way may have changed what that has read already. So another one follows it: here if
+this natlb still balances then, and else there where that is done now, to whom the signal is passed on.
 """
 
 import asyncio
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -40,12 +44,20 @@ class Reloader:
         self._start = start
         self._user = os.geteuid()
         self._busy = False
+        self._again = False
+        """Whether another reload was asked for while one is under way."""
         self._successor: subprocess.Popen[bytes] | None = None
+        self._heir: int | None = None
+        """Who has taken this one's place."""
 
     def request(self) -> None:
-        """Have a successor started, unless one is being started already."""
-        if self._busy:
-            notice("SIGUSR2: a reload is under way already; send it again when that is done")
+        """Have a successor started, now or when the one has failed that is being started already."""
+        if self._heir is not None:
+            self._pass_on(self._heir)
+        elif self._busy:
+            if not self._again:
+                notice("SIGUSR2: a reload is under way already; another one follows when that is done")
+            self._again = True
         elif os.geteuid() != self._user:
             log.warning(
                 "SIGUSR2: as user %d natlb cannot start its successor; run its command line as user %d, with '-sf %d'",
@@ -57,12 +69,27 @@ class Reloader:
             self._busy = True
             self._start(self._reload())
 
+    def hand_on(self, pid: int) -> None:
+        """Leave all reloads to a process that has taken this one's place, and hears signals already."""
+        self._heir = pid
+        if self._again:
+            self._pass_on(pid)
+
     def keeps(self, pid: int) -> bool:
         """Whether this process stays when `pid` has taken its place: that is its child, and itself it is waited for."""
         successor = self._successor
         return successor is not None and successor.pid == pid and KEPT_BY not in self._command.environment
 
     async def _reload(self) -> None:
+        try:
+            await self._reload_once()
+            while self._again:
+                self._again = False
+                await self._reload_once()
+        finally:
+            self._busy = False
+
+    async def _reload_once(self) -> None:
         try:
             if await self._is_valid():
                 notice("SIGUSR2: the configuration is valid; a natlb starts that is to take this one's place")
@@ -75,8 +102,13 @@ class Reloader:
         except (OSError, ProcessError) as error:
             log.warning("SIGUSR2: cannot start another natlb: %s; this one goes on as it is", error)
         finally:
-            self._busy = False
             self._successor = None
+
+    def _pass_on(self, pid: int) -> None:
+        try:
+            os.kill(pid, signal.SIGUSR2)
+        except OSError as error:
+            log.warning("SIGUSR2: natlb %d, which goes on from here, cannot be told: %s", pid, error.strerror)
 
     async def _is_valid(self) -> bool:
         with tempfile.TemporaryFile() as said:

@@ -12,6 +12,7 @@ from typing import Final
 
 from natlb.assembly import Assembly
 from natlb.core.flow import Connection, ends
+from natlb.core.wording import counted
 from natlb.datapath.host import Address, Endpoint
 from natlb.errors import HandoverError
 from natlb.handover.statefile import DEFAULT_DIRECTORY, Restored, StateFile
@@ -85,31 +86,35 @@ class Succession:
     def _tell(self, restored: Restored, file: Path) -> None:
         if restored.failure:
             log.warning("%s", restored.failure)
-        if restored.complaint and restored.aside is not None:
+        becomes = "is removed" if restored.failure else "is replaced"
+        if restored.aside is not None:
+            becomes = f"is kept as {restored.aside}"
+        if restored.is_from_elsewhere:
+            notice(f"{file} is of no use any more, and {becomes}: {restored.complaint}")
+        elif restored.complaint:
             log.warning(
-                "the connections of the natlb before are lost: %s cannot be used, %s; it is kept as %s",
+                "the connections of the natlb before are lost: %s cannot be used, %s; it %s",
                 file,
                 restored.complaint,
-                restored.aside,
+                becomes,
             )
-        elif restored.complaint:
-            notice(f"{file} is of no use any more, and is replaced: {restored.complaint}")
         if restored.refused:
             log.warning(
-                "%d connections of the natlb before are lost: their records in %s are damaged; it is kept as %s",
-                restored.refused,
+                "%s lost, damaged in %s; it %s",
+                counted(restored.refused, "connection of the natlb before is", "connections of the natlb before are"),
                 file,
-                restored.aside,
+                becomes,
             )
         if restored.connections or restored.no_place:
             how = "in order" if restored.was_complete else "without warning"
+            go, lost, retired = restored.connections, restored.no_place, len(restored.retired)
             notice(
-                f"{restored.connections} connections go on that the natlb before has left, which ended {how}; "
-                f"{restored.no_place} have no place any more; {len(restored.retired)} are of frontends or servers that "
-                "the configuration has no more"
+                f"{counted(go, 'connection goes', 'connections go')} on that the natlb before has left, which ended "
+                f"{how}; {counted(lost, 'has', 'have')} no place any more; {counted(retired, 'is', 'are')} of "
+                "frontends or servers that the configuration has no more"
             )
         if restored.entries:
-            notice(f"{restored.entries} entries of stick tables go on")
+            notice(f"{counted(restored.entries, 'entry of stick tables goes', 'entries of stick tables go')} on")
 
     def _divert(self, connections: Iterable[Connection]) -> None:
         """Note what is to be diverted for connections that the configuration does not tell of."""

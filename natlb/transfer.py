@@ -39,6 +39,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from natlb.errors import ProcessError
+from natlb.ownership import doubt_about
 
 Estate = dict[str, int]
 """Descriptors by what they are for."""
@@ -274,9 +275,15 @@ class Predecessor:
 
 
 def find(path: Path, pids: Sequence[int]) -> Predecessor | None:
-    """Connect to the natlb that listens at a path, if it is one of these processes or has one of them as its parent."""
+    """Connect to the natlb that listens at a path, if it is one of these processes or has one of them as its parent.
+
+    Where others may write none listens: what there is may be anybody's.
+    """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
+        if doubt_about(path.parent, path.parent.stat()):
+            connected.close()
+            return None
         connected.settimeout(_ANSWERS_WITHIN)
         connected.connect(str(path))
     except OSError:
@@ -311,12 +318,8 @@ def _listening(path: Path) -> socket.socket:
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.parent.stat()
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise ProcessError(
-                f"others may write to the directory {path.parent}: make it root's alone ('chmod 700'), or name another "
-                "with --state"
-            )
+        if objection := doubt_about(path.parent, path.parent.stat()):
+            raise ProcessError(f"{objection}, or name another with --state")
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()
         before = os.umask(0o177)

@@ -13,11 +13,16 @@ root may enter. Whoever holds the queue is the only one to write it. A life goes
 
 What is read is never written to: a new file takes its place in one step, with all that goes on in it. A file that is
 not to be believed is moved aside, so that it can be looked at, and so is one with damaged records in it.
+
+Only what root or we have written is believed, in a directory where nobody else may write (`natlb.ownership`). The
+directory is opened once, and then all is done in there and nowhere else; a file is asked whose it is when it is open,
+and is another one's no more. What is no file at all, such as a symbolic link or a named pipe, is not opened.
 """
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +40,7 @@ from natlb.handover.draft import Draft
 from natlb.handover.layout import PAGE, Contents, Header, Refused, Stranger
 from natlb.handover.place import here
 from natlb.handover.recorder import Recorder
+from natlb.ownership import doubt, doubt_about
 
 DEFAULT_DIRECTORY: Final = "/run/natlb"
 
@@ -43,6 +49,22 @@ _ROOM_FOR_NAMES: Final = 65_536
 
 _LARGEST: Final = 1 << 30
 """Bytes of a file that is looked at: more than the records, names and tables of any table of connections take."""
+
+_KINDS: Final = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Foreign(Refused):
+    """A file that others may have written, and nothing of it was read."""
+
+
+class NoFile(Foreign):
+    """Something in its place that is no file."""
 
 
 @dataclass(slots=True)
@@ -63,8 +85,10 @@ class Restored:
     """Entries of stick tables."""
     complaint: str = ""
     """Why a file was there that was not to be believed; empty otherwise."""
+    is_from_elsewhere: bool = False
+    """Whether that was all there is to say of it: of its connections none can exist here, so none is lost."""
     aside: Path | None = None
-    """Where a damaged file is now."""
+    """Where a damaged file is now, or one that others may have written, if it is kept."""
     failure: str = ""
     """Why nothing can be recorded from now on; empty if it can."""
     was_complete: bool = True
@@ -88,10 +112,20 @@ class StateFile:
         self._is_in_place = False
         """Whether the file of this natlb is the one that the next one will find."""
         self._directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        objection = doubt_about(path.parent, os.fstat(self._directory))
+        if objection:
+            os.close(self._directory)
+            raise HandoverError(
+                f"connections will not survive a crash or a reload, and what is on record in there is not believed: "
+                f"{objection}, or name another with --state DIR, or --state off"
+            )
 
     @classmethod
     def open(cls, directory: str | Path, queue: int) -> "StateFile":
-        """Return the file of a queue; nothing is read yet. Raises HandoverError if the directory cannot be had."""
+        """Return the file of a queue; nothing is read yet.
+
+        Raises HandoverError if the directory cannot be had, or others may write to it.
+        """
         directory = Path(directory).absolute()
         try:
             made = not directory.exists()
@@ -202,7 +236,7 @@ class StateFile:
                 recorder.end()
                 own = self.path if self._is_in_place else self._new
                 with contextlib.suppress(OSError):
-                    os.unlink(own.name, dir_fd=self._directory)
+                    self._remove(own)
                     if self._made_directory:
                         self.path.parent.rmdir()
             recorder.close()
@@ -215,7 +249,21 @@ class StateFile:
         return self.path.with_suffix(".new")
 
     def _data(self) -> bytes:
-        return self.path.read_bytes() if self.path.stat().st_size <= _LARGEST else bytes(PAGE)
+        """Return what stands in the file. Raises OSError, and Foreign if that is not to be believed, whatever it is."""
+        name, directory = self.path.name, self._directory
+        _check(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        # It may be another by now: so nothing is followed or waited for, and what is open is asked again.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=directory)
+        try:
+            status = os.fstat(descriptor)
+            _check(status)
+            if status.st_size > _LARGEST:
+                return bytes(PAGE)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
 
     def _contents(self, draft: Draft, restored: Restored, now: float) -> Contents | None:
         """Return what the file holds, or None, with nothing in the draft; a damaged one is moved aside."""
@@ -224,18 +272,33 @@ class StateFile:
             contents = draft.read(self._data(), self._place, now)
         except OSError as error:
             draft.unmake(now)
-            if not isinstance(error, FileNotFoundError):
+            if not isinstance(error, FileNotFoundError | IsADirectoryError):  # of a directory `_begin` says it
                 restored.complaint = f"it cannot be read: {error.strerror}"
             return None
         except Refused as reason:
-            restored.complaint = str(reason)
-            if isinstance(reason, Stranger):
+            draft.unmake(now)
+            restored.complaint, restored.is_from_elsewhere = str(reason), isinstance(reason, Stranger)
+            if isinstance(reason, Stranger | NoFile):  # it is replaced, or removed: nobody is to open that by mistake
                 return None
         if contents is None or contents.refused:
-            restored.aside = self.path.with_suffix(".damaged")
-            with contextlib.suppress(OSError):
-                self.path.replace(restored.aside)
+            restored.aside = self._put_aside()
         return contents
+
+    def _put_aside(self) -> Path | None:
+        """Keep the file by another name; return it, or None if that cannot be done."""
+        aside = self.path.with_suffix(".damaged")
+        try:
+            self._move(self.path, aside)
+        except OSError:
+            return None
+        return aside
+
+    def _move(self, path: Path, to: Path) -> None:
+        """Rename what is in the directory, in the place of what has that name there."""
+        os.replace(path.name, to.name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+    def _remove(self, path: Path) -> None:
+        os.unlink(path.name, dir_fd=self._directory)
 
     def _reckon(self, services: Iterable[Service], pools: Mapping[str, Pool], draft: Draft) -> None:
         """Reckon with how many bytes of names there will be."""
@@ -247,8 +310,11 @@ class StateFile:
     def _make(self, engine: NatEngine) -> None:
         """Make a new file beside the one that there is, and follow the engine in it. OSError if it cannot be done."""
         header = Header(self._place, self._names, version=natlb.__version__)
-        self._new.unlink(missing_ok=True)
-        descriptor = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(FileNotFoundError):
+            self._remove(self._new)
+        # What is made is new, or it is not made: O_EXCL follows no symbolic link either.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._new.name, flags, 0o600, dir_fd=self._directory)
         try:
             self._recorder = Recorder(engine, descriptor, header, self._tell)
         except OSError:
@@ -261,20 +327,34 @@ class StateFile:
             if self._recorder is None:
                 self._make(engine)
             self.settle()
-            self._new.replace(self.path)
+            self._move(self._new, self.path)
         except OSError as error:
             if self._recorder is not None:
                 self._recorder.close()
                 self._recorder = None
+            where, remedy = self.path, "make room there"
+            if isinstance(error, IsADirectoryError):
+                where, remedy = (self._new if self._new.is_dir() else self.path), "remove that"
             for path in (self._new, self.path):
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    self._remove(path)
             return (
-                f"connections will not survive a crash or a reload: cannot write {self.path}: {error.strerror}; "
-                "make room there, or name another directory with --state DIR"
+                f"connections will not survive a crash or a reload: cannot write {where}: {error.strerror}; "
+                f"{remedy}, or name another directory with --state DIR"
             )
         self._is_in_place = True
         return ""
+
+
+def _check(status: os.stat_result) -> None:
+    """Raise Foreign if this is not to be believed, and IsADirectoryError for that."""
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind != stat.S_IFREG:
+        raise NoFile(f"it is {_KINDS.get(kind, 'something else')}, which natlb makes none of")
+    if why := doubt(status):
+        raise Foreign(f"it {why}, and only what root alone can have written is believed")
 
 
 def _names_of(connection: Connection) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from natlb.core.flow import Connection, Direction, FlowKey
 from natlb.core.ledger import Ledger
 from natlb.core.packet import TCP, UDP, Kind, PacketView
+from natlb.core.wording import counted
 from natlb.runtime.addresses import endpoints, plain
 
 
@@ -125,8 +126,8 @@ def _opened(told: Told) -> list[str]:
 def _came_to(told: Told) -> str:
     (packets, replies), (sent, received) = told["packets"], told["bytes"]
     return (
-        f"{_many(packets, 'packet')} with {_many(sent, 'byte')} there, "
-        f"{replies} with {_many(received, 'byte')} back, {told['seconds']:g} s"
+        f"{counted(packets, 'packet')} with {counted(sent, 'byte')} there, "
+        f"{replies} with {counted(received, 'byte')} back, {told['seconds']:g} s"
     )
 
 
@@ -142,12 +143,12 @@ def _released(told: Told) -> list[str]:
 def summary(told: Told) -> list[str]:
     """Return in lines what a capture came to."""
     fates, drops = told["fates"], told["drops"]
-    lines = [f"{_many(told['packets'], 'packet')} in {told['seconds']:g} s; {told['sent']} sent by natlb"]
+    lines = [f"{counted(told['packets'], 'packet')} in {told['seconds']:g} s; {told['sent']} sent by natlb"]
     lines += [f"{number:>9}  {FATES[name]}" for name, number in fates.items()]
     lines += [f"{number:>9}  dropped: {name}" for name, number in drops.items()] if len(drops) > 1 else []
     closed = ", ".join(f"{number} {name}" for name, number in told["closed"].items())
     lines += [
-        f"{_many(told['opened'], 'connection')}: {told['open']} still open, "
+        f"{counted(told['opened'], 'connection')}: {told['open']} still open, "
         f"{sum(told['closed'].values())} closed" + (f" ({closed})" if closed else "")
     ]
     if told["seen"]:
@@ -165,10 +166,6 @@ def summary(told: Told) -> list[str]:
 
 def _arrow(ends: list[str]) -> str:
     return " > ".join(ends)
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 _TEXTS: Final[Mapping[str, Callable[[Told], list[str]]]] = {

@@ -1,5 +1,6 @@
 """Connections outlive natlb: what is recorded of them, a kill, and the next start that goes on with them."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -239,6 +240,41 @@ def test_a_damaged_file_costs_connections_and_says_so(hosts: Lab, start: Start) 
     assert again.stop() == 0
     [damaged] = files(hosts)
     damaged.unlink()
+
+
+@pytest.mark.parametrize("what", ["a file", "a named pipe", "a directory"])
+def test_what_others_may_have_written_is_not_believed_and_holds_nothing_up(hosts: Lab, start: Start, what: str) -> None:
+    first = start()
+    held = Client(hosts, "client", hosts.topology.balancer.ipv4)
+    held.ask()
+    first.kill()
+    [file] = files(hosts)
+    if what == "a file":
+        os.chown(file, 65534, 65534)
+        told = f"{file} cannot be used, it belongs to user 65534"
+    elif what == "a named pipe":
+        file.unlink()
+        os.mkfifo(file)
+        told = f"{file} cannot be used, it is a named pipe"
+    else:
+        hosts.directory.chmod(0o777)
+        told = f"others may write to the directory {hosts.directory}: make it root's alone"
+    try:
+        again = start()
+    finally:
+        hosts.directory.chmod(0o755)
+    assert told in again.log()
+    assert "on that the natlb before has left" not in again.log()
+    held.close()
+    fresh = Client(hosts, "client", hosts.topology.balancer.ipv4)
+    fresh.ask()
+    assert len(established(again)) == 1
+    fresh.close()
+    assert again.stop() == 0
+    left = [file] if what == "a directory" else [file.with_suffix(".damaged")] if what == "a file" else []
+    assert files(hosts) == left
+    for path in left:
+        path.unlink()
 
 
 def test_without_a_place_for_it_natlb_runs_and_says_so_once(hosts: Lab, start: Start) -> None:

@@ -215,6 +215,27 @@ def test_a_process_that_is_reloaded_in_place_keeps_its_number_and_hears_signals(
     until(lambda: "SIGHUP: Server web/server1 is UP" in natlb.log(), "the signal is passed on")
 
 
+@pytest.mark.parametrize("before", [0, 1], ids=["by the first natlb", "by one that has a keeper"])
+def test_a_change_during_a_reload_takes_effect_when_it_is_asked_for(
+    served: Lab, config: Path, start: Start, before: int
+) -> None:
+    natlb = start(config)
+    for _ in range(before):
+        _reload(natlb)
+    reloads, (first, second) = "SIGUSR2: the configuration is valid; a natlb starts", _SERVERS
+    natlb.process.send_signal(signal.SIGUSR2)
+    until(lambda: natlb.log().count(reloads) == before + 1, "the configuration was read", 60)
+    changed = config.with_name("changed.cfg")
+    changed.write_text(
+        _text(served).replace(f"{first.name} {first.ipv4}:{first.port}", f"{second.name} {second.ipv4}:{second.port}")
+    )
+    changed.replace(config)
+    natlb.process.send_signal(signal.SIGUSR2)
+    until(lambda: natlb.log().count(reloads) == before + 2, "it is read once more", 60)
+    until(lambda: natlb.log().count(READY) == before + 3, "the last one balances", 60)
+    assert answering_server(served, "client", _VIP) == second.name
+
+
 def test_whoever_kills_the_process_that_was_reloaded_has_killed_natlb(served: Lab, config: Path, start: Start) -> None:
     natlb = start(config)
     client = Client(served, "client", _VIP)

@@ -79,6 +79,25 @@ def test_a_pidfile_has_the_number_and_takes_the_place_of_an_old_one(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_others_put_in_the_place_of_a_pidfile_meanwhile_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, opened = tmp_path / "secret", os.open
+    secret.write_text("as it was")
+    secret.chmod(0o600)
+
+    def exchanged(path: Path, flags: int, mode: int) -> int:
+        descriptor = opened(path, flags, mode)
+        path.unlink()
+        path.symlink_to(secret)
+        return descriptor
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", exchanged)
+        write_pidfile(str(tmp_path / "natlb.pid"))
+    assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("as it was", 0o600)
+
+
 def test_a_pidfile_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="cannot create pidfile /nonexistent/x: No such file or directory"):
         write_pidfile("/nonexistent/x")

@@ -1,8 +1,10 @@
 """Reloading in place: the command line of the next natlb, and what becomes of one that cannot start."""
 
 import asyncio
+import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -64,7 +66,7 @@ import os, sys
 if "-c" in sys.argv:
     print("[ALERT]    (7) : config : parsing [a.cfg:3] : unknown keyword 'bogus'", file=sys.stderr)
     sys.exit({check})
-with open("started", "w") as file:
+with open("started", "a") as file:
     print(*sys.argv[1:], os.environ.get("NATLB_KEEPER"), os.environ.get("MARK"), file=file)
 sys.exit({start})
 """
@@ -77,8 +79,8 @@ def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> C
     return lambda: caplog.text
 
 
-def reloaded(folder: Path, check: int = 0, start: int = 0, **environment: str) -> Reloader:
-    """Ask for a reload, twice, of a program that ends with these exit codes."""
+def reloaded(folder: Path, check: int = 0, start: int = 0, times: int = 1, **environment: str) -> Reloader:
+    """Ask for a reload, so many times at once, of a program that ends with these exit codes."""
     program = folder / "program.py"
     program.write_text(_PROGRAM.format(check=check, start=start))
     command = Command((sys.executable, str(program)), ("-f", "a.cfg"), str(folder), environment)
@@ -91,8 +93,8 @@ def reloaded(folder: Path, check: int = 0, start: int = 0, **environment: str) -
             tasks.add(asyncio.get_running_loop().create_task(work))
 
         made.append(Reloader(command, begin))
-        made[0].request()
-        made[0].request()
+        for _ in range(times):
+            made[0].request()
         await asyncio.gather(*tasks)
         assert len(tasks) == 1
 
@@ -113,7 +115,38 @@ def test_a_good_one_starts_a_successor_with_the_same_environment(tmp_path: Path,
         *("-f", "a.cfg", "-sf", str(os.getpid())),
         *(str(os.getpid()), "there"),
     ]
-    assert "a reload is under way already" in said()
+
+
+@pytest.mark.parametrize("fails", ["check", "start"])
+def test_asked_again_meanwhile_it_reloads_once_more(tmp_path: Path, said: Callable[[], str], fails: str) -> None:
+    again = reloaded(tmp_path, times=4, **{fails: 3})  # type: ignore[arg-type]
+    assert said().count("a reload is under way already; another one follows when that is done") == 1
+    assert said().count("natlb goes on as it is" if fails == "check" else "this one goes on as it is") == 2
+    assert (again._busy, again._again) == (False, False)
+
+
+def test_whoever_has_taken_its_place_is_asked_instead(
+    tmp_path: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *told: sent.append(told))
+    command = Command((sys.executable,), (), str(tmp_path), {})
+    for times in (1, 2, 3):
+        sent.clear()
+        reloader = Reloader(command, lambda work: work.close())
+        for _ in range(times):
+            reloader.request()
+        reloader.hand_on(4711)
+        assert sent == ([(4711, signal.SIGUSR2)] if times > 1 else []), "the first was obeyed"
+    reloader.request()
+    assert sent == [(4711, signal.SIGUSR2)] * 2, "what comes too late is heard there as well"
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refused)
+    reloader.request()
+    assert "SIGUSR2: natlb 4711, which goes on from here, cannot be told: Operation not permitted" in said()
 
 
 def test_whoever_is_kept_stays_with_its_keeper(tmp_path: Path) -> None:

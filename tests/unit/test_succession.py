@@ -1,6 +1,7 @@
 """What is told of the natlb before, and what is diverted for connections that the configuration has no more."""
 
 import logging
+import os
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from natlb.assembly import Assembly, assemble
 from natlb.config.parser import parse
 from natlb.datapath.host import Endpoint
+from natlb.handover import statefile
 from natlb.log import NOTICE
 from natlb.succession import OFF, Succession
 from tests.unit.core.packets import ACK, SYN, TCP, UDP, datagram, segment
@@ -161,7 +163,10 @@ def test_what_is_lost_is_said(run: Run, tmp_path: Path, caplog: pytest.LogCaptur
     whole = file.read_bytes()
     for damage, told in (
         (whole[:-1], f"the connections of the natlb before are lost: {file} cannot be used, it should have "),
-        (whole.replace(b"\x2c\x01\x01\x01", b"\x2c\x01\x01\x02", 1), "1 connections of the natlb before are lost"),
+        (
+            whole.replace(b"\x2c\x01\x01\x01", b"\x2c\x01\x01\x02", 1),
+            f"1 connection of the natlb before is lost, damaged in {file}; ",
+        ),
     ):
         caplog.clear()
         file.write_bytes(damage)
@@ -173,7 +178,56 @@ def test_what_is_lost_is_said(run: Run, tmp_path: Path, caplog: pytest.LogCaptur
     caplog.clear()
     file.mkdir()
     run(DNS).close(keep=False)
-    assert f"cannot write {file}: Is a directory" in caplog.text
+    assert f"cannot write {file}: Is a directory; remove that, or name another directory" in caplog.text
+    assert len(caplog.messages) == 1, "nothing else is said of it that would not be so"
+
+
+def test_what_others_may_have_written_is_told_of_and_nothing_of_it_goes_on(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Assembly] = []
+    first = run(WEB.format("") + DNS, made)
+    open_connection(made[0])
+    first.close(keep=True)
+    [file] = tmp_path.iterdir()
+    file.chmod(0o666)
+    run(WEB.format("") + DNS, made).close(keep=False)
+    assert list(made[1].engine.connections()) == []
+    assert caplog.messages == [
+        f"the connections of the natlb before are lost: {file} cannot be used, it may be written to by others (mode "
+        f"0666), and only what root alone can have written is believed; it is kept as {file.with_suffix('.damaged')}"
+    ]
+    caplog.clear()
+    os.mkfifo(file)
+    run(WEB.format("") + DNS).close(keep=False)
+    assert caplog.messages == [
+        f"the connections of the natlb before are lost: {file} cannot be used, it is a named pipe, which natlb makes "
+        "none of; it is replaced"
+    ]
+
+
+def test_one_connection_is_told_of_as_one(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    made: list[Assembly] = []
+    first = run(WEB.format(""), made)
+    open_connection(made[0])
+    first.close(keep=True)
+    run(OTHER).close(keep=False)
+    assert caplog.messages == [
+        "1 connection goes on that the natlb before has left, which ended in order; 0 have no place any more; 1 is of "
+        "frontends or servers that the configuration has no more"
+    ]
+
+
+def test_a_file_from_elsewhere_costs_no_connection(
+    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = statefile.here(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(statefile, "here", lambda _: here._replace(boot=bytes(16)))
+        run(WEB.format("")).close(keep=True)
+    run(WEB.format("")).close(keep=False)
+    assert [record.levelno for record in caplog.records] == [NOTICE]
+    assert "is of no use any more, and is replaced: it is from before the machine was started" in caplog.messages[0]
 
 
 def test_stick_tables_go_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +236,7 @@ def test_stick_tables_go_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     open_connection(made[0])
     first.close(keep=True)
     second = run(WEB.format("") + TABLE, made)
-    assert "1 entries of stick tables go on" in caplog.messages
+    assert "1 entry of stick tables goes on" in caplog.messages
     [table] = made[1].tables.values()
     assert [entry.server for entry in table.entries(0.0)] == ["server1"]
     second.close(keep=False)

@@ -97,6 +97,11 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_others_may_write_nobody_is_found(offer: Offer, path: Path) -> None:
+    path.parent.chmod(0o777)
+    assert find(path, [os.getpid()]) is None
+
+
 def test_a_directory_is_made_for_root_alone(tmp_path: Path) -> None:
     offer = Offer(tmp_path / "state" / "x.sock")
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700

@@ -51,8 +51,3 @@ class Scheduler(ABC):
     def work(self) -> bool:
         """Do a little of what is left to do, some milliseconds at most; return whether anything is left."""
         return False
-
-
-def counted(connections: int) -> str:
-    """Return a number of connections in words."""
-    return f"{connections} connection{'' if connections == 1 else 's'}"

@@ -10,7 +10,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from natlb.core.flow import FlowKey
-from natlb.core.schedulers.base import Scheduler, counted
+from natlb.core.schedulers.base import Scheduler
+from natlb.core.wording import counted
 
 if TYPE_CHECKING:
     from natlb.core.pool import Server

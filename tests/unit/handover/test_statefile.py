@@ -3,6 +3,8 @@
 import errno
 import gc
 import os
+import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.unit.core import invariants
 from tests.unit.core.conversation import ACK, DATA, DATAGRAM, FIN, RST_ACK, SYN, SYN_ACK, Conversation, to
 
 QUEUE = 2391
+NOBODY = 65534
 
 
 class Natlb:
@@ -508,12 +511,169 @@ def test_what_cannot_be_read_is_said(directory: Path) -> None:
     natlb = Natlb(directory)
     natlb.file.path.mkdir()
     restored = natlb.begin()
-    assert restored.complaint == "it cannot be read: Is a directory"
-    assert "cannot write" in restored.failure
+    assert restored.complaint == "", "that is said once"
+    assert f"cannot write {natlb.file.path}: Is a directory; remove that, or name another" in restored.failure
     assert natlb.file.recorder is None
     natlb.file.settle()
     assert list(natlb.file.refresh()) == []
     natlb.file.close(keep=True)
+
+
+# Others
+
+
+def others(path: Path, what: str) -> str:
+    """Have something of others' in the place of a state file; return what natlb has to say of it."""
+    whole = path.read_bytes()
+    if what == "an owner":
+        os.chown(path, NOBODY, NOBODY)
+        return f"it belongs to user {NOBODY}, and only what root alone can have written is believed"
+    if what == "a mode":
+        path.chmod(0o622)
+        return "it may be written to by others (mode 0622), and only what root alone can have written is believed"
+    path.unlink()
+    if what == "a symbolic link":
+        path.with_name("elsewhere").write_bytes(whole)
+        path.symlink_to("elsewhere")
+    elif what == "a named pipe":
+        os.mkfifo(path)
+    elif what == "a device":
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero, which has no end
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    return f"it is {what}, which natlb makes none of"
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others, and make devices")
+
+
+@as_root
+@pytest.mark.parametrize("what", ["an owner", "a mode"])
+def test_a_file_that_others_may_have_written_is_kept_for_whoever_wants_to_look(
+    natlb: Natlb, directory: Path, what: str
+) -> None:
+    natlb.open()
+    killed(natlb)
+    told, before = others(natlb.file.path, what), natlb.file.path.stat()
+    again = Natlb(directory)
+    assert again.prepare() == set()
+    restored = again.begin()
+    assert (restored.connections, restored.complaint, restored.failure) == (0, told, "")
+    assert restored.aside == natlb.file.path.with_suffix(".damaged")
+    assert restored.aside.stat().st_ino == before.st_ino
+    assert (again.file.path.stat().st_uid, again.file.path.stat().st_mode & 0o777) == (0, 0o600)
+    again.open(7)
+    assert on_file(again).keys() == {7}, "a new one has taken its place"
+    again.file.close(keep=False)
+
+
+@as_root
+@pytest.mark.parametrize("what", ["a symbolic link", "a named pipe", "a device", "a socket"])
+def test_what_is_no_file_is_not_opened_and_a_new_one_takes_its_place(
+    natlb: Natlb, directory: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    natlb.open()
+    killed(natlb)
+    path = natlb.file.path
+    monkeypatch.chdir(directory)  # the name of a socket may not be long
+    told = others(Path(path.name), what)
+    again = Natlb(directory)
+    assert again.prepare() == set()
+    restored = again.begin()
+    assert (restored.connections, restored.complaint, restored.failure) == (0, told, "")
+    assert restored.aside is None
+    assert stat.S_ISREG(path.lstat().st_mode)
+    again.file.close(keep=False)
+    assert [each.name for each in directory.iterdir()] == (["elsewhere"] if what == "a symbolic link" else [])
+
+
+@as_root
+@pytest.mark.parametrize("what", ["an owner", "a symbolic link", "a named pipe"])
+def test_one_that_is_put_there_between_the_look_and_the_opening_is_not_believed_either(
+    natlb: Natlb, directory: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    natlb.open()
+    killed(natlb)
+    again = Natlb(directory)
+    looked = natlb.file.path.stat()
+    others(natlb.file.path, what)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", lambda *_, **__: looked)
+        restored = again.begin()
+    assert restored.connections == 0
+    assert restored.complaint
+    assert stat.S_ISREG(natlb.file.path.lstat().st_mode)
+    again.file.close(keep=False)
+
+
+@as_root
+def test_one_that_became_others_after_it_was_read_early_counts_no_more(natlb: Natlb, directory: Path) -> None:
+    natlb.open()
+    other = Natlb(directory)
+    assert other.prepare() == {40000}
+    natlb.file.close(keep=True, now=natlb.talk.now)
+    os.chown(natlb.file.path, NOBODY, NOBODY)
+    assert other.begin().connections == len(other.talk.engine) == 0
+    invariants.check(other.talk.engine)
+    other.file.close(keep=False)
+
+
+def test_where_others_may_write_nothing_is_read_and_nothing_written(natlb: Natlb, directory: Path) -> None:
+    natlb.open()
+    killed(natlb)
+    before = natlb.file.path.read_bytes()
+    directory.chmod(0o777)
+    told = f"others may write to the directory {directory}: make it root's alone .*, or name another with --state DIR"
+    with pytest.raises(HandoverError, match=told):
+        StateFile.open(directory, QUEUE)
+    assert [each.read_bytes() for each in directory.iterdir()] == [before]
+    directory.chmod(0o755)
+    again = Natlb(directory)
+    assert again.begin().connections == 1, "reading is not writing"
+    again.file.close(keep=False)
+
+
+@as_root
+def test_a_directory_of_another_user_is_no_place_for_it(natlb: Natlb, directory: Path) -> None:
+    os.chown(directory, NOBODY, NOBODY)
+    with pytest.raises(HandoverError, match=f"the directory {directory} belongs to user {NOBODY}: make it root's"):
+        StateFile.open(directory, QUEUE)
+
+
+@pytest.mark.parametrize("what", ["a symbolic link", "a named pipe", "a file"])
+def test_what_stands_where_the_new_file_is_made_is_not_written_to(directory: Path, what: str) -> None:
+    natlb = Natlb(directory)
+    new, elsewhere = natlb.file.path.with_suffix(".new"), directory / "elsewhere"
+    elsewhere.write_text("as it was", "utf-8")
+    if what == "a symbolic link":
+        new.symlink_to(elsewhere)
+    elif what == "a named pipe":
+        os.mkfifo(new)
+    else:
+        os.link(elsewhere, new)
+    assert natlb.begin().failure == ""
+    assert elsewhere.read_text("utf-8") == "as it was"
+    assert (natlb.file.path.stat().st_nlink, natlb.file.path.stat().st_mode & 0o777) == (1, 0o600)
+    natlb.file.close(keep=False)
+
+
+def test_a_directory_in_the_place_of_the_new_file_is_named(directory: Path) -> None:
+    natlb = Natlb(directory)
+    new = natlb.file.path.with_suffix(".new")
+    new.mkdir()
+    assert f"cannot write {new}: Is a directory; remove that, or name another" in natlb.begin().failure
+    natlb.file.close(keep=True)
+
+
+def test_it_is_not_said_to_be_kept_where_it_cannot_be(natlb: Natlb, directory: Path) -> None:
+    killed(natlb)
+    natlb.file.path.write_bytes(b"no state file")
+    natlb.file.path.with_suffix(".damaged").mkdir()
+    again = Natlb(directory)
+    restored = again.begin()
+    assert (bool(restored.complaint), restored.aside, restored.failure) == (True, None, "")
+    again.file.close(keep=False)
 
 
 def test_a_directory_that_cannot_be_had_is_an_error_with_the_remedy(tmp_path: Path) -> None:
