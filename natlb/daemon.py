@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, partial
@@ -419,31 +419,30 @@ class Daemon:
                 return "another one has"
             # Signals that come from here on wait until it is certain who is to hear them. Those that have come are
             # heard first: in one turn the loop sees that there are any, in the next it tells of them; one may end it.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, keeper.PASSED_ON)
-            for _ in range(3):
-                await asyncio.sleep(0)
-            notify.reloading()
-            self._on_packets()
-            self._succession.hand_over()
-            failure = heir.yield_to(self._diversion.fingerprint)
+            with _held_back(keeper.PASSED_ON):
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                notify.reloading()
+                self._on_packets()
+                self._succession.hand_over()
+                failure = heir.yield_to(self._diversion.fingerprint)
+                if not failure:
+                    self._tenure.owner = Owner.SUCCESSOR
+                    self._stand_aside()
+                    stays = self._reloader is not None and self._reloader.keeps(heir.pid)
+                    if stays:
+                        for signum in keeper.PASSED_ON:
+                            asyncio.get_running_loop().remove_signal_handler(signum)
+                        self._tenure.noted = keeper.prepare()
+                    else:
+                        notify.tell(f"MAINPID={heir.pid}")  # it says itself that it is ready, as soon as it may
+                    heir.bid_farewell(ends=not stays)
+                    if self._reloader is not None:
+                        self._reloader.hand_on(heir.pid)
             if not failure:
-                self._tenure.owner = Owner.SUCCESSOR
-                self._stand_aside()
-                stays = self._reloader is not None and self._reloader.keeps(heir.pid)
-                if stays:
-                    for signum in keeper.PASSED_ON:
-                        asyncio.get_running_loop().remove_signal_handler(signum)
-                    self._tenure.noted = keeper.prepare()
-                else:
-                    notify.tell(f"MAINPID={heir.pid}")  # it says itself that it is ready, as soon as it may
-                heir.bid_farewell(ends=not stays)
-                if self._reloader is not None:
-                    self._reloader.hand_on(heir.pid)
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 notice(f"natlb {heir.pid} goes on from here")
                 self._stopping.set()
                 return ""
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._succession.take_back()
             notify.ready(self._answering())
             try:
@@ -607,6 +606,16 @@ async def _see_off(predecessor: Predecessor, *, ends: bool) -> None:
             log.warning("natlb %d has handed everything over and does not end: look what holds it up", predecessor.pid)
             return
         await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _held_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Have signals that come inside the block come when it is over, however it ends."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _no_reload() -> None:
