@@ -83,8 +83,10 @@ class Supervisor:
         here = await asyncio.to_thread(host.preferred_source, ip_address(address))
         if answer.status is not Status.L4OK or server.unanswered < BYPASSED_AFTER:
             return
+        if here is None or here == ip_address(address) or ip_address(address).is_loopback:
+            return  # a server on this machine has no other way than through it
         client = ip_address(ends(connection.original)[0][0])
-        source = f"[{here}]" if here is not None and here.version == 6 else here
+        source = f"[{here}]" if here.version == 6 else here
         pool = connection.server.pool
         server.remark = f"{written(address, port)} answers clients past this machine: no route to {client} via {here}"
         log.warning(

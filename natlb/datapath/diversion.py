@@ -75,12 +75,16 @@ def settings_needed(
     if 6 in remote:
         settings += [*map(sysctl.accept_ra, heeding), sysctl.IPV6_FORWARDING]
     if any(server.address.version == 4 and server.address.is_loopback for server in plan.servers):
-        asked = {endpoint.address for endpoint in plan.addresses if endpoint.address.version == 4}
-        anywhere = any(address.is_unspecified for address in asked)
+        # Which interface has an address does not say by which one its clients come in; only `interface` does.
+        entrances = {
+            endpoint.interface
+            for endpoint in plan.addresses
+            if endpoint.address.version == 4 and not endpoint.address.is_loopback
+        }
         settings += [
             sysctl.route_localnet(name)
             for name, own in sorted(interfaces.items())
-            if any(a.version == 4 and not a.is_loopback and (anywhere or a in asked) for a in own)
+            if name != "lo" and any(address.version == 4 for address in own) and not entrances.isdisjoint({None, name})
         ]
     if any(source.version == 4 for source in plan.sources):
         # Answers may come in by any interface: the way to a server is the kernel's choice, and may change.
