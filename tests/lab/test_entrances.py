@@ -66,3 +66,37 @@ def test_a_loopback_server_is_reached_by_an_address_that_this_machine_does_not_h
 def test_only_the_interface_that_a_bind_names_is_opened(inner: Lab) -> None:
     log = _served(inner, _listen(f"{_INNER}:8888 interface client"), _INNER)
     assert log.count("route_localnet to 1") == 1
+
+
+_TWO = {
+    "in two frontends": "listen any\n bind *:8888\n server one 127.0.0.1:4446\n"
+    f"listen some\n bind {_INNER}:8888\n server two 127.0.0.1:4447\n",
+    "the other way round": f"listen some\n bind {_INNER}:8888\n server two 127.0.0.1:4447\n"
+    "listen any\n bind *:8888\n server one 127.0.0.1:4446\n",
+}
+
+
+@pytest.mark.parametrize("config", _TWO.values(), ids=_TWO)
+def test_the_narrower_of_two_frontends_has_its_own_clients(inner: Lab, config: str) -> None:
+    natlb = inner.start_natlb(config)
+    assert answering_server(inner, "client", "44.2.2.2") == "one"
+    assert answering_server(inner, "client", _INNER) == "two"
+    assert natlb.stop() == 0
+
+
+_BOTH = {
+    "tcp": f"listen l\n bind *:8888,{_INNER}:8888,127.0.0.1:8888\n server one 127.0.0.1:4446\n",
+    "udp": f"udp-lb u\n dgram-bind *:8888\n dgram-bind {_INNER}:8888\n server one 127.0.0.1:4446\n",
+}
+
+
+@pytest.mark.parametrize("protocol", _BOTH)
+def test_addresses_that_lie_in_one_another_are_held_together_and_from_others(inner: Lab, protocol: str) -> None:
+    natlb = inner.start_natlb(_BOTH[protocol])
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    for address in ("0.0.0.0", _INNER, "127.0.0.1"):
+        with inner.open_socket("lb", socket.AF_INET, kind) as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="Address already in use"):
+                other.bind((address, 8888))
+    assert natlb.stop() == 0
