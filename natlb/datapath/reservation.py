@@ -120,16 +120,19 @@ class Reservation:
         self.close()
 
 
-def check_sources(sources: Iterable[Address]) -> None:
-    """Raise DatapathError, with the remedy, unless full NAT may speak from all of these addresses."""
-    for source in sources:
+def check_sources(sources: Iterable[tuple[Address, str]]) -> None:
+    """Raise DatapathError, with the remedy, unless full NAT may speak from all of these addresses.
+
+    Each comes with the words that say for which server, and where that is written.
+    """
+    for source, told in sources:
         try:
             with socket.socket(socket.AF_INET6 if source.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
                 probe.bind((str(source), 0))
         except OSError as error:
             raise DatapathError(
-                f"cannot bind to source address {source} ({os.strerror(error.errno or 0)}): full NAT speaks from "
-                "addresses of this machine alone; add it to an interface, or remove that source"
+                f"{told}: cannot bind to source address {source} ({os.strerror(error.errno or 0)}): full NAT "
+                "speaks from addresses of this machine alone; add it to an interface, or remove that source"
             ) from error
 
 

@@ -245,16 +245,16 @@ def test_tcp_and_udp_can_have_the_same_port(host: str) -> None:
 
 
 def test_full_nat_may_speak_from_the_addresses_of_this_machine() -> None:
-    check_sources([ip_address("127.0.0.1"), ip_address("::1")])
+    check_sources([(ip_address("127.0.0.1"), "server a/b"), (ip_address("::1"), "server a/c")])
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
 def test_full_nat_may_not_speak_from_the_address_of_another(address: str) -> None:
     with pytest.raises(DatapathError) as refused:
-        check_sources([ip_address("127.0.0.1"), ip_address(address)])
+        check_sources([(ip_address("127.0.0.1"), "server a/b"), (ip_address(address), "server a/c")])
     assert str(refused.value) == (
-        f"cannot bind to source address {address} (Cannot assign requested address): full NAT speaks from addresses "
-        "of this machine alone; add it to an interface, or remove that source"
+        f"server a/c: cannot bind to source address {address} (Cannot assign requested address): full NAT speaks "
+        "from addresses of this machine alone; add it to an interface, or remove that source"
     )
 
 
