@@ -52,7 +52,7 @@ from natlb.estate import Inherited, estate
 from natlb.heartbeat import Heartbeat
 from natlb.journals import journal_for
 from natlb.lasting import lasting
-from natlb.log import fault, listen, log, never_wait, notice
+from natlb.log import counted, fault, listen, log, never_wait, notice
 from natlb.metrics.address import Address
 from natlb.metrics.families import Sources
 from natlb.metrics.registry import registry
@@ -365,7 +365,7 @@ class Daemon:
         """Return in a few words how natlb is."""
         pools = self._made.pools.values()
         usable, servers = sum(pool.usable for pool in pools), sum(len(pool.servers) for pool in pools)
-        connections = f"{self._engine.live} connection{'s' if self._engine.live != 1 else ''}"
+        connections = counted(self._engine.live, "connection")
         return f"{connections}, {usable} of {servers} servers usable" + (", stopping softly" if self._softly else "")
 
     def _tell_of_losses(self) -> None:
@@ -485,7 +485,8 @@ class Daemon:
         self._stopping.set()
 
     async def _end_all_connections(self) -> None:
-        log.warning("soft-stop running for too long, performing a hard-stop: %d connections end.", self._engine.live)
+        live = counted(self._engine.live, "connection")
+        log.warning("soft-stop running for too long, performing a hard-stop: %s left, to be ended.", live)
         for piece in self._engine.pieces(SHUT_DOWN_AT_ONCE):
             for connection in piece:
                 self._engine.shutdown(connection, time.monotonic())

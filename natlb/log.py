@@ -186,6 +186,11 @@ def notice(text: str) -> None:
     log.log(NOTICE, "%s", text)
 
 
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something, in words that fit: "1 session", "2 sessions"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 class _Told:
     """What was told of one kind of error."""
 

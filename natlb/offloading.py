@@ -25,7 +25,7 @@ from natlb.core.pool import Server
 from natlb.core.service import Service
 from natlb.errors import OffloadError
 from natlb.lasting import lasting
-from natlb.log import log, notice
+from natlb.log import counted, log, notice
 from natlb.offload.audit import Sample, expected
 from natlb.offload.fastpath import FastPath
 
@@ -274,7 +274,7 @@ class Offloader:
         self._offloading.is_open = True
         self.lacking = ""
         path.sample(AUDITED)
-        notice(f"the kernel carries packets of established connections, on {path.interfaces} interfaces")
+        notice(f"the kernel carries packets of established connections, on {counted(path.interfaces, 'interface')}")
         for reason in refused:
             notice(f"packets that come in there are handled in userspace: {reason}")
 

@@ -29,7 +29,7 @@ from natlb.health.report import Surroundings
 from natlb.health.server import Cause, Operation, ServerHealth
 from natlb.health.status import Status
 from natlb.log import Level as Urgency
-from natlb.log import log, status
+from natlb.log import counted, log, status
 from natlb.questions import CONNECT
 from natlb.runtime.addresses import written
 
@@ -186,8 +186,9 @@ class Supervisor:
                 self._settle()
                 await asyncio.sleep(0)
             for server, reason in chosen.items():
-                if reason is EndReason.SERVER_DOWN:
+                if reason is EndReason.SERVER_DOWN and ended[server]:
                     name = f"{server.pool.name}/{server.name}" if server.pool is not None else server.name
-                    log.warning("Server %s: %d sessions were shut down.", name, ended[server])
+                    were = "was" if ended[server] == 1 else "were"
+                    log.warning("Server %s: %s %s shut down.", name, counted(ended[server], "session"), were)
                     await asyncio.sleep(0)
         self._is_shutting_down = False

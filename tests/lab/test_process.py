@@ -185,7 +185,7 @@ def test_a_soft_stop_ends_hard_after_its_time_and_says_so(served: Lab, tmp_path:
     natlb.process.wait(timeout=10)
     assert natlb.process.returncode == 0
     assert "Proxy web stopped (cumulated conns: FE: 1, BE: 1)." in natlb.log()
-    assert "soft-stop running for too long, performing a hard-stop: 1 connections end." in natlb.log()
+    assert "soft-stop running for too long, performing a hard-stop: 1 connection left, to be ended." in natlb.log()
     with pytest.raises(ConnectionResetError):
         client.ask()
     client.close()

@@ -1,7 +1,9 @@
-"""What is said of a server that is up and leaves its clients without an answer."""
+"""What is said of a server that leaves its clients without an answer, and of one that takes its connections along."""
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import SimpleNamespace
 from typing import Any
@@ -9,17 +11,30 @@ from typing import Any
 import pytest
 
 from natlb import supervision
+from natlb.core.events import EndReason
 from natlb.core.flow import flow_key
+from natlb.core.pool import Pool, Server
+from natlb.core.states import State
 from natlb.health.status import Status
 from natlb.log import log
 from natlb.supervision import Supervisor
 
 
-def looked_into(monkeypatch: pytest.MonkeyPatch, server: str, here: str | None) -> tuple[str, str]:
-    """Look into a connection to a server that answers natlb itself; return what is remarked and what is logged."""
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Collect what is logged."""
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        log.removeHandler(handler)
+
+
+def looked_into(monkeypatch: pytest.MonkeyPatch, server: str, here: str | None) -> tuple[str, str]:
+    """Look into a connection to a server that answers natlb itself; return what is remarked and what is logged."""
 
     async def ask(*_: object) -> Any:
         return SimpleNamespace(status=Status.L4OK)
@@ -37,11 +52,8 @@ def looked_into(monkeypatch: pytest.MonkeyPatch, server: str, here: str | None) 
         reply=flow_key((place, b"\0\11"), (client, b"\0\7"), 6),
     )
     nobody: Any = None
-    log.addHandler(handler)
-    try:
+    with logged() as lines:
         asyncio.run(Supervisor.look_into(nobody, connection))
-    finally:
-        log.removeHandler(handler)
     return tried.remark, "\n".join(lines)
 
 
@@ -66,3 +78,27 @@ def test_no_route_is_named_to_a_server_on_this_machine_or_by_an_address_that_the
     monkeypatch: pytest.MonkeyPatch, server: str, here: str | None
 ) -> None:
     assert looked_into(monkeypatch, server, here) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("live", "told"),
+    [
+        (0, []),
+        (1, ["Server web/s: 1 session was shut down."]),
+        (2, ["Server web/s: 2 sessions were shut down."]),
+    ],
+)
+def test_the_connections_that_a_server_takes_along_are_counted_if_there_are_any(live: int, told: list[str]) -> None:
+    server = Server("s", bytes(4), 80)
+    server.pool = Pool("web", [server])
+    connection = SimpleNamespace(server=server, state=State.ESTABLISHED)
+    supervisor: Any = SimpleNamespace(
+        _to_shut_down={server: EndReason.SERVER_DOWN},
+        _engine=SimpleNamespace(pieces=lambda _: [[connection] * live], shutdown=lambda *_: None),
+        _settle=lambda: None,
+        _is_shutting_down=True,
+    )
+    with logged() as lines:
+        asyncio.run(Supervisor._shut_servers_down(supervisor))
+    assert lines == told
+    assert not supervisor._is_shutting_down
