@@ -15,6 +15,7 @@ from natlb.core.events import EndReason
 from natlb.core.flow import flow_key
 from natlb.core.pool import Pool, Server
 from natlb.core.states import State
+from natlb.datapath import host
 from natlb.health.status import Status
 from natlb.log import log
 from natlb.supervision import Supervisor
@@ -43,7 +44,7 @@ def looked_into(monkeypatch: pytest.MonkeyPatch, server: str, here: str | None) 
         return ip_address(here) if here else None
 
     monkeypatch.setattr(supervision, "ask", ask)
-    monkeypatch.setattr(supervision.host, "preferred_source", preferred_source)
+    monkeypatch.setattr(host, "preferred_source", preferred_source)
     place, client = ip_address(server).packed, ip_address("::9" if ":" in server else "44.1.1.1").packed
     tried = SimpleNamespace(name="s", remark="", unanswered=3, pool=SimpleNamespace(name="web"))
     connection: Any = SimpleNamespace(
