@@ -75,8 +75,8 @@ class Assembly:
     """The virtual addresses that lead to each backend."""
     servers: list[Endpoint] = field(default_factory=list)
     """Where answers to connections come from."""
-    asked_sources: list[Address] = field(default_factory=list)
-    """What full NAT is told to speak from."""
+    asked_sources: list[tuple[Address, str]] = field(default_factory=list)
+    """What full NAT is told to speak from, each with the words that say where, and for which server."""
     sources: list[Address] = field(default_factory=list)
     """What full NAT may speak from, told or not."""
     named: set[Server] = field(default_factory=set)
@@ -121,8 +121,11 @@ def assemble(
             for backend in used:
                 made.entrances.setdefault(backend.name, []).append(endpoint)
         for backend in used:
-            told = (source for server in backend.servers for source in _told(backend, server) or ())
-            made.asked_sources.extend(source.address for source in told)
+            made.asked_sources.extend(
+                (source.address, f"'source' at {source.location}, for server {backend.name}/{server.name}")
+                for server in backend.servers
+                for source in _told(backend, server) or ()
+            )
             servers = made.pools[backend.name].servers.values()
             made.servers.extend(
                 origin for server in servers for origin in origins(server, made.entrances.get(backend.name, ()))

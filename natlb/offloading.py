@@ -275,7 +275,7 @@ class Offloader:
         self._offloading.is_open = True
         self.lacking = ""
         path.sample(AUDITED)
-        notice(f"the kernel carries packets of established connections, on {path.interfaces} interfaces")
+        notice(f"the kernel carries packets of established connections, on {counted(path.interfaces, 'interface')}")
         for reason in refused:
             notice(f"packets that come in there are handled in userspace: {reason}")
 

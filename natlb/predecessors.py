@@ -5,7 +5,8 @@ one, or another queue - and those that `-st` ends with all that they have. They 
 known to be good, and the new process starts when they have gone. While one ends softly no new connection is taken: give
 it a `hard-stop-after`.
 
-A number that is not natlb's is never sent a signal: numbers are used again, and a stale file may name anybody.
+A number that is not natlb's is never sent a signal: numbers are used again, and a stale file may name anybody. Nor
+does it keep natlb down, since whoever it named is no more: that is told, and nothing is waited for.
 """
 
 import os
@@ -15,13 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from natlb.errors import ProcessError
-from natlb.log import notice
+from natlb.log import log, notice
 
 
 def end(pids: Sequence[int], signum: signal.Signals) -> None:
     """Send the signal to these processes and wait for their end. Those that are gone already are no matter.
 
-    ProcessError when one of them is not natlb, or may not be sent a signal; then none was sent any.
+    Those that are not natlb are left alone, with a warning. ProcessError when one may not be sent a signal.
     """
     held: list[int] = []
     try:
@@ -30,8 +31,12 @@ def end(pids: Sequence[int], signum: signal.Signals) -> None:
                 held.append(os.pidfd_open(pid))
             except ProcessLookupError:
                 continue
+            except OSError:  # the number of another process's thread
+                _leave_alone(pid)
+                continue
             if not _is_natlb(pid):
-                raise ProcessError(f"process {pid} is not natlb; it is sent no signal")
+                os.close(held.pop())
+                _leave_alone(pid)
         for descriptor in held:
             try:
                 signal.pidfd_send_signal(descriptor, signum)
@@ -49,6 +54,13 @@ def end(pids: Sequence[int], signum: signal.Signals) -> None:
     finally:
         for descriptor in held:
             os.close(descriptor)
+
+
+def _leave_alone(pid: int) -> None:
+    log.warning(
+        "process %d is not natlb; it is sent no signal, and not waited for: if a pidfile names it, that is stale",
+        pid,
+    )
 
 
 def _is_natlb(pid: int) -> bool:

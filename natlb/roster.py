@@ -183,7 +183,8 @@ class Roster:
 
     def _make(self, backend: Backend, written: ServerConfig) -> Server:
         made = make_server(backend, written, self._machine)
-        check_sources(ip_address(source.address) for source in made.sources or ())
+        told = f"server {backend.name}/{made.name}"
+        check_sources((ip_address(source.address), told) for source in made.sources or ())
         return made
 
     def _enter(self, backend: Backend, written: ServerConfig, server: Server) -> None:

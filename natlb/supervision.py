@@ -21,6 +21,7 @@ from natlb.core.events import EndReason, ServerTried
 from natlb.core.flow import Connection, ends
 from natlb.core.pool import AdminState, Pool, Server
 from natlb.core.states import FINISHED
+from natlb.core.wording import counted
 from natlb.datapath import host
 from natlb.health import report
 from natlb.health.checks import Checks
@@ -83,8 +84,10 @@ class Supervisor:
         here = await asyncio.to_thread(host.preferred_source, ip_address(address))
         if answer.status is not Status.L4OK or server.unanswered < BYPASSED_AFTER:
             return
+        if here is None or here == ip_address(address) or ip_address(address).is_loopback:
+            return  # a server on this machine has no other way than through it
         client = ip_address(ends(connection.original)[0][0])
-        source = f"[{here}]" if here is not None and here.version == 6 else here
+        source = f"[{here}]" if here.version == 6 else here
         pool = connection.server.pool
         server.remark = f"{written(address, port)} answers clients past this machine: no route to {client} via {here}"
         log.warning(
@@ -184,8 +187,9 @@ class Supervisor:
                 self._settle()
                 await asyncio.sleep(0)
             for server, reason in chosen.items():
-                if reason is EndReason.SERVER_DOWN:
+                if reason is EndReason.SERVER_DOWN and ended[server]:
                     name = f"{server.pool.name}/{server.name}" if server.pool is not None else server.name
-                    log.warning("Server %s: %d sessions were shut down.", name, ended[server])
+                    were = "was" if ended[server] == 1 else "were"
+                    log.warning("Server %s: %s %s shut down.", name, counted(ended[server], "session"), were)
                     await asyncio.sleep(0)
         self._is_shutting_down = False

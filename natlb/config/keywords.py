@@ -345,7 +345,7 @@ PROXY: Final[Mapping[str, LineKeyword]] = _table(
         "bind",
         bind.bind,
         "bind [ipv4@|ipv6@][<host>]:<port>[-<port>][,...] [parameters]",
-        "Addresses and ports to answer on.",
+        "Addresses and ports to answer on. An address comes before `*` at the same port.",
         side="frontend",
         in_defaults=False,
     ),
@@ -656,7 +656,7 @@ _UDP_OWN: Final[Mapping[str, LineKeyword]] = _table(
         "dgram-bind",
         bind.dgram_bind,
         "dgram-bind [ipv4@|ipv6@][<host>]:<port>[-<port>][,...] [parameters]",
-        "Addresses and UDP ports to answer on.",
+        "Addresses and UDP ports to answer on. An address comes before `*` at the same port.",
     ),
     Keyword(
         "maxconn",

@@ -52,6 +52,7 @@ def check(reading: Reading) -> None:
     for front, back in _routes(proxies):
         _warn_of_idle_timers(reading, front, back, told)
         _warn_of_families(reading, front, back)
+        _warn_of_loopback(reading, front, back, told)
     _warn_of_unreached_servers(reading, proxies)
 
 
@@ -213,6 +214,28 @@ def _warn_of_families(reading: Reading, front: ProxyDraft, back: ProxyDraft) -> 
             "server; addresses of one family cannot be translated into the other, so every such "
             f"{_unit(front)} will be refused.",
         )
+
+
+def _warn_of_loopback(
+    reading: Reading, front: ProxyDraft, back: ProxyDraft, told: set[tuple[Location, Location]]
+) -> None:
+    """Warn of servers that nothing from another machine gets to: the kernel lets none through to ::1."""
+    bind = next((bind for bind in front.binds if bind.address.version == 6 and not bind.address.is_loopback), None)
+    for server in back.servers:
+        if bind is None or server.target is None or server.target.address.version != 6:
+            continue
+        lines = (bind.location, server.location)
+        if server.target.address.is_loopback and lines not in told:
+            told.add(lines)
+            reading.say(
+                "WARNING",
+                server.location,
+                f"'server {back.name}/{server.name}' : IPv6 leads nothing from another machine to "
+                f"{server.target.address}, unlike IPv4 to 127.0.0.1; every {_unit(front)} from there to "
+                f"{_endpoint(bind)} (bound at {bind.location}) will be refused. Have the server listen at another "
+                "address of this machine, and write that.",
+                parsing=False,
+            )
 
 
 def _warn_of_idle_sources(reading: Reading, proxy: ProxyDraft) -> None:

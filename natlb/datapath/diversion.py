@@ -61,21 +61,30 @@ def queues_in_use() -> set[int]:
     return {int(line.split()[0]) for line in lines}
 
 
-def settings_needed(plan: Plan, interfaces: Mapping[str, Collection[Address]]) -> list[Setting]:
-    """Return the kernel settings that the plan needs on a machine with these interfaces."""
+def settings_needed(
+    plan: Plan, interfaces: Mapping[str, Collection[Address]], heeding: Iterable[str] = ()
+) -> list[Setting]:
+    """Return the kernel settings that the plan needs on a machine with these interfaces, in the order to make them.
+
+    Those that are `heeding` router advertisements go on to do so.
+    """
     settings = []
     remote = {server.address.version for server in plan.servers if not is_local(server.address, interfaces)}
     if 4 in remote:
         settings.append(sysctl.IPV4_FORWARDING)
     if 6 in remote:
-        settings.append(sysctl.IPV6_FORWARDING)
+        settings += [*map(sysctl.accept_ra, heeding), sysctl.IPV6_FORWARDING]
     if any(server.address.version == 4 and server.address.is_loopback for server in plan.servers):
-        asked = {endpoint.address for endpoint in plan.addresses if endpoint.address.version == 4}
-        anywhere = any(address.is_unspecified for address in asked)
+        # Which interface has an address does not say by which one its clients come in; only `interface` does.
+        entrances = {
+            endpoint.interface
+            for endpoint in plan.addresses
+            if endpoint.address.version == 4 and not endpoint.address.is_loopback
+        }
         settings += [
             sysctl.route_localnet(name)
             for name, own in sorted(interfaces.items())
-            if any(a.version == 4 and not a.is_loopback and (anywhere or a in asked) for a in own)
+            if name != "lo" and any(address.version == 4 for address in own) and not entrances.isdisjoint({None, name})
         ]
     if any(source.version == 4 for source in plan.sources):
         # Answers may come in by any interface: the way to a server is the kernel's choice, and may change.
@@ -209,10 +218,10 @@ class Diversion:
         Raises DatapathError when that cannot be found out.
         """
         with self._one_at_a_time:
-            return self._plan is not None and bool(self._never_set(self._needed(self._plan)))
+            return self._plan is not None and bool(self._never_set(self._needed(self._plan, self._plan.notes)))
 
-    def _needed(self, plan: Plan) -> list[Setting]:
-        return settings_needed(plan, addresses_by_interface())
+    def _needed(self, plan: Plan, notes: Iterable[str]) -> list[Setting]:
+        return settings_needed(plan, addresses_by_interface(), sysctl.heeding(_told(_SYSCTL_NOTE, notes)))
 
     def _never_set(self, needed: Iterable[Setting]) -> list[Setting]:
         """Return those of the needed settings that are to be made: not those that were, and somebody has changed."""
@@ -220,14 +229,15 @@ class Diversion:
 
     def _install(self, plan: Plan, installed: Mapping[int, Mapping[int, Found]], handed_over: str = "") -> None:
         """Install a plan, in the place of what is there; settings that were changed before stay as they are."""
-        needed = self._needed(plan)
-        changes = self._never_set(needed)
         own = list(dict.fromkeys([*plan.notes, *_notes(installed, lambda other: other == self._queue)]))
+        neighbours = _notes(installed, lambda other: other != self._queue)
+        needed = self._needed(plan, [*own, *neighbours])
+        changes = self._never_set(needed)
         # What was noted before is how it was: what stands there now may be natlb's own doing.
         noted = {_setting_of(note) for note in own}
         fresh = [_SYSCTL_NOTE + text for text in sysctl.memory_of(changes)]
         # What a living neighbour has changed is remembered by both: whoever stops last puts it back.
-        notes = [*own, *_notes(installed, lambda other: other != self._queue)]
+        notes = [*own, *neighbours]
         notes += [note for note in fresh if _setting_of(note) not in noted]
         if not own:
             notes += [_TABLE_NOTE + text for text in nftables.absent(nftables.inventory(), rules.JUMPS)]

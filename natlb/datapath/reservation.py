@@ -13,6 +13,9 @@ one address, and a wildcard is not one. (And the clients of a natlb that is abou
 
 A natlb that takes another's place gets its sockets. Those that it wants as they are it keeps. Where another one of them
 is in the way of what it wants (`*:80` of `10.0.0.1:80`) both are told to overlook each other while it is bound.
+
+So it is with one natlb's own that want both: `*:80` for one frontend and `10.0.0.1:80` for another. The wildcards are
+bound first, when nothing is overlooked: they find every stranger that is in the way of the others.
 """
 
 import contextlib
@@ -43,12 +46,19 @@ _IP_FREEBIND = 15
 """linux/in.h: bind an address that no interface has; it serves IPv6 sockets too."""
 
 _REMEDIES = {
-    errno.EADDRINUSE: "a local process, or another natlb, has that port; 'ss {sockets}' shows which",
+    errno.EADDRINUSE: "{holders}",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address; add it, or bind '*'",
     errno.ENODEV: "there is no interface of that name",
     errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
     errno.EAFNOSUPPORT: "this kernel runs without IPv6; remove that bind",
 }
+
+_HOLDERS = {
+    # ss of before 2024 knows no TCP sockets that are bound and nothing else.
+    6: "a local process has that port, which 'ss -tanp' shows, or another natlb, which 'pgrep -af natlb' shows",
+    _UDP: "a local process, or another natlb, has that port; 'ss -uanp' shows which",
+}
+"""Who may have a port, by protocol."""
 
 
 class Reservation:
@@ -65,8 +75,8 @@ class Reservation:
         self._sockets: list[tuple[str, Endpoint, socket.socket]] = []
         others = dict(inherited or {})
         try:
-            for frontend, endpoint in endpoints:
-                held = others.pop(endpoint, None) or _bound(frontend, endpoint, others)
+            for frontend, endpoint in sorted(endpoints, key=lambda each: not each[1].address.is_unspecified):
+                held = others.pop(endpoint, None) or _bound(frontend, endpoint, [*others.items(), *self._own(endpoint)])
                 self._sockets.append((frontend, endpoint, held))
         except DatapathError:
             self.close()
@@ -74,6 +84,10 @@ class Reservation:
         finally:
             for other in others.values():
                 other.close()
+
+    def _own(self, beside: Endpoint) -> Iterable[tuple[Endpoint, socket.socket]]:
+        """Return what is held already at addresses that are not this one: each is told from it by its address."""
+        return [(endpoint, held) for _, endpoint, held in self._sockets if endpoint.address != beside.address]
 
     def __len__(self) -> int:
         """How many endpoints are held."""
@@ -106,28 +120,29 @@ class Reservation:
         self.close()
 
 
-def check_sources(sources: Iterable[Address]) -> None:
-    """Raise DatapathError, with the remedy, unless full NAT may speak from all of these addresses."""
-    for source in sources:
+def check_sources(sources: Iterable[tuple[Address, str]]) -> None:
+    """Raise DatapathError, with the remedy, unless full NAT may speak from all of these addresses.
+
+    Each comes with the words that say for which server, and where that is written.
+    """
+    for source, told in sources:
         try:
             with socket.socket(socket.AF_INET6 if source.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
                 probe.bind((str(source), 0))
         except OSError as error:
             raise DatapathError(
-                f"cannot bind to source address {source} ({os.strerror(error.errno or 0)}): full NAT speaks from "
-                "addresses of this machine alone; add it to an interface, or remove that source"
+                f"{told}: cannot bind to source address {source} ({os.strerror(error.errno or 0)}): full NAT "
+                "speaks from addresses of this machine alone; add it to an interface, or remove that source"
             ) from error
 
 
-def _bound(frontend: str, endpoint: Endpoint, others: Mapping[Endpoint, socket.socket]) -> socket.socket:
-    in_the_way = [
-        held for other, held in others.items() if (other.protocol, other.port) == (endpoint.protocol, endpoint.port)
-    ]
+def _bound(frontend: str, endpoint: Endpoint, others: Iterable[tuple[Endpoint, socket.socket]]) -> socket.socket:
+    in_the_way = [held for other, held in others if (other.protocol, other.port) == (endpoint.protocol, endpoint.port)]
     try:
         return _bind(endpoint, in_the_way)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        remedy = _REMEDIES.get(error.errno or 0, "").format(sockets="-lunp" if endpoint.protocol == _UDP else "-ltnp")
+        remedy = _REMEDIES.get(error.errno or 0, "").format(holders=_HOLDERS[endpoint.protocol])
         raise DatapathError(
             f"Starting frontend {frontend}: cannot bind socket ({reason}) [{endpoint}]"
             + (f": {remedy}" if remedy else "")

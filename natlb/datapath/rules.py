@@ -41,6 +41,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from natlb.core.wording import counted
 from natlb.datapath.host import Address, Endpoint
 
 JUMPS = {
@@ -122,8 +123,8 @@ class Found:
                 lost.append(f"chain {chain} of {table}")
             elif left != before:
                 gone, strange = (Counter(before) - Counter(left)).total(), (Counter(left) - Counter(before)).total()
-                lost += [f"{gone} rules in {chain} of {table}"] * bool(gone)
-                lost += [f"{chain} of {table} without {strange} rules that are not natlb's"] * bool(strange)
+                lost += [f"{counted(gone, 'rule')} in {chain} of {table}"] * bool(gone)
+                lost += [f"{chain} of {table} without {counted(strange, 'rule')} not natlb's own"] * bool(strange)
                 lost += [f"the order of rules in {chain} of {table}"] * (not gone and not strange)
         ways = [(table, rule) for table, rule in self.jumps if (table, rule) not in now.jumps]
         return lost + [f"the way from {rule.split()[0]} of {table}" for table, rule in ways]

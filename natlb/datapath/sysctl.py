@@ -6,11 +6,17 @@ goes back to the client; the IPv4 kernel takes either for forged. It lets them t
 it looks for the way back by `rp_filter`, if that is loose (2): the strict way (1) to an own address never leads out.
 IPv6 has neither check.
 
+A host takes its IPv6 default route from router advertisements (`accept_ra`), a router does not: the moment forwarding
+is switched on the kernel throws such a route away, and no advertisement brings it back, unless `accept_ra` is 2. So
+what an interface has heeded until then it is made to heed before: else clients beyond that router would be lost, which
+may be all there are. On the way back forwarding goes first. Interfaces that come later begin with what `default` says.
+
 Whatever is changed is remembered as text, `name=value`, so that it can be put back by this run or, after a crash, by
 the next one. Some switches move others along: writing ip_forward rewrites every interface's `forwarding` and
 `accept_redirects` of `all`. Those that had stood apart are remembered too, and are put back last.
 """
 
+import contextlib
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,7 +51,7 @@ class Setting:
     def interface(self) -> str | None:
         """The interface that it is of, if it is of one."""
         *_, owner, _ = self.name.split("/")
-        return None if owner in ("ipv4", "all") else owner
+        return None if owner in ("ipv4", "all", "default") else owner
 
 
 IPV4_FORWARDING: Final = Setting("net/ipv4/ip_forward", "servers are reached through this machine")
@@ -74,6 +80,30 @@ def loose_rp_filter(interface: str) -> Setting:
     return Setting(f"net/ipv4/conf/{interface}/rp_filter", _FULL_NAT, value="2", fine=("0", "2"))
 
 
+def accept_ra(interface: str) -> Setting:
+    """Return the setting with which router advertisements at `interface` count on a router too, if they count now."""
+    reason = "an IPv6 route that routers advertise is to stay when this machine forwards"
+    return Setting(f"net/ipv6/conf/{interface}/accept_ra", reason, value="2", fine=("0", "2"))
+
+
+def heeding(memory: Iterable[str]) -> list[str]:
+    """Return the interfaces, with `default`, that do not forward IPv6 of their own accord; a host's, not a router's.
+
+    `memory` is what is remembered of settings that were changed: where forwarding was, it tells how it had been.
+    """
+    before = dict(entry.split("=", 1) for entry in memory)
+    found = []
+    for path in sorted(_ROOT.glob("net/ipv6/conf/*/forwarding")):
+        name = str(path.relative_to(_ROOT))
+        interface = path.parent.name
+        with contextlib.suppress(OSError):  # an interface that has just gone
+            now = path.read_text(encoding="ascii").strip()
+            own = before.get(name, "0" if IPV6_FORWARDING.name in before else now)
+            if interface not in ("all", "lo") and own == "0":
+                found.append(interface)
+    return found
+
+
 def opened(switch: str, memory: Iterable[str]) -> list[str]:
     """Return the interfaces on which a switch (such as `route_localnet`) was changed, by what is remembered of it."""
     names = (entry.partition("=")[0].split("/") for entry in memory)
@@ -86,7 +116,11 @@ def to_change(settings: Iterable[Setting]) -> list[Setting]:
 
 
 def memory_of(settings: Iterable[Setting]) -> list[str]:
-    """Return, as `name=value` texts in the order to put them back, what changing these settings will change."""
+    """Return, as `name=value` texts in the order to put them back, what changing these settings will change.
+
+    What moves others along is put back before them, and forwarding before what an interface does while that is on.
+    """
+    settings = sorted(settings, key=lambda each: each.name not in _MOVED_ALONG)
     memory = [f"{setting.name}={_read(setting.name)}" for setting in settings]
     for setting in settings:
         for pattern in _MOVED_ALONG.get(setting.name, ()):

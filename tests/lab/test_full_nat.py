@@ -171,7 +171,8 @@ def test_a_source_that_no_interface_has_is_refused_at_the_start(furnished: Lab, 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     (alert,) = [line for line in done.stderr.splitlines() if line.startswith("[ALERT]")]
-    assert f"cannot bind to source address {address} (Cannot assign requested address)" in alert
+    place = f"'source' at {config}:3, for server far/one"
+    assert f"{place}: cannot bind to source address {address} (Cannot assign requested address)" in alert
     assert balancer_state(furnished) == before
 
 

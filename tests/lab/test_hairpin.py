@@ -4,6 +4,7 @@ Beside the lab's usual links, server1 shares a network with the balancer and the
 it answers whoever is there directly.
 """
 
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -212,3 +213,29 @@ def test_a_program_on_the_balancer_gets_much_from_a_server_there(hairpin: Lab, v
 def test_a_loopback_client_of_a_remote_server_is_refused_at_once(hairpin: Lab, loopback: str) -> None:
     done = hairpin.run("lb", ["curl", "-sSm", "2", url(loopback, port=_SHARED_NETWORK)], names=False)
     assert done.returncode == _REFUSED, done.stderr
+
+
+_PUBLISHED = """
+for chain in PREROUTING OUTPUT; do
+    iptables -w -t nat -{verb} $chain -d {vip} -p tcp --dport 4777 -j DNAT --to-destination {own}
+done
+"""
+
+
+def test_a_server_behind_the_kernels_own_nat_is_reached_by_its_own_address(hairpin: Lab) -> None:
+    """The kernel takes the published address back off its answers where natlb has seen them already."""
+    vip, own = SEED.balancer.ipv4, f"{SEED.servers[0].ipv4}:4555"
+    contained = hairpin.start_web("server1", 4555, "contained")
+    config = (
+        f"listen own\n bind {vip}:8900\n server s {own}\nlisten published\n bind {vip}:8901\n server s {vip}:4777\n"
+    )
+    shell(hairpin, "lb", _PUBLISHED.format(verb="A", vip=vip, own=own))
+    natlb = hairpin.start_natlb(config, ["--queue", "12"], stats_socket=hairpin.new_file("other", "sock"))
+    try:
+        assert answering_server(hairpin, "client", vip, port=4777) == "contained"
+        assert answering_server(hairpin, "client", vip, port=8900) == "contained"
+        assert "contained" not in answering_server(hairpin, "client", vip, port=8901, seconds=1)
+    finally:
+        assert natlb.stop() == 0
+        shell(hairpin, "lb", _PUBLISHED.format(verb="D", vip=vip, own=own))
+        contained.stop(signum=signal.SIGKILL)

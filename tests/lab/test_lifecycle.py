@@ -139,7 +139,7 @@ def test_a_port_where_a_local_process_listens_is_refused(served: Lab, local_conf
     web = served.start_web("lb", 8889, "squatter")
     alert = _refusal(served, local_config)
     assert "cannot bind socket (Address already in use) [0.0.0.0:8889]" in alert
-    assert "ss -ltnp" in alert
+    assert "ss -tanp" in alert
     web.stop(signum=signal.SIGKILL)
 
 

@@ -128,6 +128,7 @@ def test_a_pidfile_that_cannot_be_written_is_an_error_and_nothing_is_left(served
     code, said = _start(served, _config(tmp_path), "-D", "-p", "/nonexistent/pid")
     assert code == 1
     assert "cannot create pidfile /nonexistent/pid: No such file or directory" in said
+    assert "; make its directory ('mkdir -p /nonexistent'), or give another path" in said
     assert balancer_state(served) == before
 
 
@@ -231,10 +232,16 @@ def test_one_that_may_not_run_leaves_the_old_one_alone(served: Lab, tmp_path: Pa
         assert answering_server(served, "client", _VIP) == "server1"
 
 
-def test_a_process_that_is_not_natlb_is_sent_no_signal(served: Lab, tmp_path: Path) -> None:
-    code, said = _start(served, _config(tmp_path), "-D", "-st", str(os.getpid()))
-    assert code == 1
+@pytest.mark.parametrize("option", ["-sf", "-st"])
+def test_a_process_that_is_not_natlb_is_sent_no_signal_and_keeps_nobody_from_starting(
+    served: Lab, tmp_path: Path, option: str
+) -> None:
+    pidfile = tmp_path / "pid"
+    code, said = _start(served, _config(tmp_path), "-D", "-p", str(pidfile), option, str(os.getpid()))
+    assert code == 0, said
     assert f"process {os.getpid()} is not natlb; it is sent no signal" in said
+    assert answering_server(served, "client", _VIP) == "server1"
+    assert _end_of(int(pidfile.read_text()))
 
 
 def test_sighup_tells_how_servers_are(served: Lab, tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ _FULL_DISKS = {
     "the pid file": (
         ("-D", "-p", "/mnt/natlb.pid"),
         "",
-        "cannot create pidfile /mnt/natlb.pid: No space left on device",
+        "cannot create pidfile /mnt/natlb.pid: No space left on device; make room where /mnt is",
     ),
     "a stats socket": (
         (),
@@ -417,7 +417,8 @@ def test_a_file_that_cannot_be_made_is_named_and_nothing_is_left(
     config.write_text(lines + _CONFIG.format(socket=served.stats_socket))
     script = "true"
     if disk == "read-only":
-        script, said = "mount -o remount,ro /mnt", said.partition("No space")[0] + "Read-only file system"
+        script = "mount -o remount,ro /mnt"
+        said = said.partition("No space")[0] + "Read-only file system; natlb must be able to write to /mnt"
     natlb = [sys.executable, "-P", "-m", "natlb", "-f", str(config), "--offload", "off", *options]
     done = served.run("lb", [*_small_disk(script), *natlb], names=False)
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr

@@ -298,7 +298,8 @@ def test_a_source_of_the_backend_holds_for_its_servers_of_that_family() -> None:
     assert usable_ports(told[0][1]) == {2000}
     assert usable_ports(told[1][1]) == set(range(1024, 65536))
     assert sources(made, "six") is None
-    assert set(made.asked_sources) == {BESIDE, ip_address("10.0.0.252")}
+    assert {address for address, _ in made.asked_sources} == {BESIDE, ip_address("10.0.0.252")}
+    assert {told for _, told in made.asked_sources} == {f"'source' at t.cfg:{line}, for server l/s" for line in (5, 6)}
 
 
 def test_a_source_of_the_server_takes_the_place_of_the_backends() -> None:

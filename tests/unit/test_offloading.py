@@ -45,6 +45,8 @@ class Path(Program):
 
     refused_by_kernel = ""
     left = False
+    there = 2
+    """Interfaces that the machine has."""
     made: ClassVar[list["Path"]] = []
 
     def __init__(
@@ -83,7 +85,7 @@ class Path(Program):
     def attach(self) -> list[str]:
         if self.refused_by_kernel == "filter":
             raise OffloadError("tc refuses the program")
-        self.interfaces = 2
+        self.interfaces = self.there
         return ["tc refuses the program on interface 7"] if self.refused_by_kernel == "one" else []
 
     def detach(self) -> None:
@@ -226,6 +228,17 @@ def test_connections_are_offered_when_it_is_on(made: Assembly, kernel: type[Path
     assert (offloader.interfaces, offloader.offloaded, offloader.capacity) == (2, 1, path.capacity)
     offloader.close()
     assert path.closed
+
+
+@pytest.mark.parametrize(("there", "told"), [(1, "on 1 interface"), (2, "on 2 interfaces")])
+def test_the_log_says_on_how_many_interfaces(
+    made: Assembly, kernel: type[Path], monkeypatch: pytest.MonkeyPatch, there: int, told: str
+) -> None:
+    notices: list[str] = []
+    monkeypatch.setattr(offloading, "notice", notices.append)
+    kernel.there = there
+    begun(made).close()
+    assert f"the kernel carries packets of established connections, {told}" in notices
 
 
 def test_its_maps_change_hands(made: Assembly, kernel: type[Path]) -> None:

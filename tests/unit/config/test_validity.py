@@ -148,6 +148,26 @@ def test_what_only_looks_like_one_is_none(read: Reader, text: str) -> None:
             "listen l\n    bind :80\n    server s 192.0.2.1:80\n    server t [2001:db8::1]:80\n",
             ["[t.cfg:4] : 'server l/t' : no 'bind' that leads here is IPv6, so it will get no connection."],
         ),
+        (
+            "frontend f\n    bind [::1]:79,[::]:80-81\n    default_backend b\n"
+            "backend b\n    server s [::1]:80\n    server t [2001:db8::1]:80\n    server u 127.0.0.1:80\n"
+            "frontend g\n    bind :80\n    bind [::1]:81\n    default_backend b\n",
+            [
+                "[t.cfg:5] : 'server b/s' : IPv6 leads nothing from another machine to ::1, unlike IPv4 to 127.0.0.1; "
+                "every connection from there to [::]:80 (bound at t.cfg:2) will be refused. Have the server listen at "
+                "another address of this machine, and write that."
+            ],
+        ),
+        (
+            "udp-lb u\n    dgram-bind [2001:db8::2]:53\n    server-template s 1-9 [::1]:53\n",
+            [
+                "[t.cfg:3] : 'server u/s1' : IPv6 leads nothing from another machine to ::1, unlike IPv4 to 127.0.0.1; "
+                "every datagram from there to [2001:db8::2]:53 (bound at t.cfg:2) will be refused. Have the server "
+                "listen at another address of this machine, and write that."
+            ],
+        ),
+        ("listen l\n    bind [::1]:80\n    server s [::1]:81\n", []),
+        ("listen l\n    bind :80\n    server s 127.0.0.1:81\n", []),
         ("listen l\n    bind [::]:80 v4v6\n    server s 192.0.2.1:80\n    server t [2001:db8::1]:80\n", []),
     ],
 )

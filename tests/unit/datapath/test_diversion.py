@@ -51,8 +51,12 @@ _NEEDS = {
     "a remote IPv6 server needs IPv6 forwarding alone": ("2001:db8::1", "2001:db8::9", "", [_V6]),
     "servers of both families need both": ("192.0.2.1 ::", "10.0.0.9 2001:db8::9", "", [_V4, _V6]),
     "a server at an own address needs nothing": ("192.0.2.1", "10.0.0.2", "", []),
-    "a loopback server opens the interface that has the address": ("192.0.2.1", "127.0.0.1", "", opens("wan0")),
-    "any loopback address counts": ("10.0.0.2", "127.9.9.9", "", opens("lan0")),
+    "a loopback server opens all interfaces, since clients come in by any": (
+        *("192.0.2.1", "127.0.0.1", ""),
+        opens("lan0", "wan0"),
+    ),
+    "any loopback address counts": ("10.0.0.2", "127.9.9.9", "", opens("lan0", "wan0")),
+    "a virtual address that no interface has opens them too": ("203.0.113.9", "127.0.0.1", "", opens("lan0", "wan0")),
     "a wildcard opens every interface with an IPv4 address": ("0.0.0.0", "127.0.0.1", "", opens("lan0", "wan0")),
     "a loopback server behind a loopback address opens nothing": ("127.0.0.1", "127.0.0.1", "", []),
     "an IPv6 wildcard opens nothing to IPv4": ("::", "127.0.0.1", "", []),
@@ -65,7 +69,7 @@ _NEEDS = {
     ),
     "full NAT to a server on loopback opens and unmasks": (
         *("192.0.2.1", "127.0.0.1", "192.0.2.1"),
-        [*opens("wan0"), *unmasks("lan0", "wan0")],
+        [*opens("lan0", "wan0"), *unmasks("lan0", "wan0")],
     ),
     "IPv6 has nothing to unmask": ("2001:db8::1", "2001:db8::9", "2001:db8::1", [_V6]),
 }

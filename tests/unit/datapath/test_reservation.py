@@ -99,7 +99,7 @@ def test_the_port_of_a_server_that_runs_is_refused_with_the_remedy(host: str) ->
             reserve(host, port)
     assert str(refused.value) == (
         f"Starting frontend www: cannot bind socket (Address already in use) [{place}]: "
-        "a local process, or another natlb, has that port; 'ss -ltnp' shows which"
+        "a local process has that port, which 'ss -tanp' shows, or another natlb, which 'pgrep -af natlb' shows"
     )
 
 
@@ -231,7 +231,7 @@ def test_the_udp_port_of_a_server_that_runs_is_refused_with_the_remedy(host: str
             reserve_udp(host, port)
     assert str(refused.value) == (
         f"Starting frontend dns: cannot bind socket (Address already in use) [{place}]: "
-        "a local process, or another natlb, has that port; 'ss -lunp' shows which"
+        "a local process, or another natlb, has that port; 'ss -uanp' shows which"
     )
 
 
@@ -245,16 +245,16 @@ def test_tcp_and_udp_can_have_the_same_port(host: str) -> None:
 
 
 def test_full_nat_may_speak_from_the_addresses_of_this_machine() -> None:
-    check_sources([ip_address("127.0.0.1"), ip_address("::1")])
+    check_sources([(ip_address("127.0.0.1"), "server a/b"), (ip_address("::1"), "server a/c")])
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
 def test_full_nat_may_not_speak_from_the_address_of_another(address: str) -> None:
     with pytest.raises(DatapathError) as refused:
-        check_sources([ip_address("127.0.0.1"), ip_address(address)])
+        check_sources([(ip_address("127.0.0.1"), "server a/b"), (ip_address(address), "server a/c")])
     assert str(refused.value) == (
-        f"cannot bind to source address {address} (Cannot assign requested address): full NAT speaks from addresses "
-        "of this machine alone; add it to an interface, or remove that source"
+        f"server a/c: cannot bind to source address {address} (Cannot assign requested address): full NAT speaks "
+        "from addresses of this machine alone; add it to an interface, or remove that source"
     )
 
 
@@ -312,3 +312,63 @@ def test_a_stranger_is_still_in_the_way(host: str) -> None:
             with pytest.raises(DatapathError, match="Address already in use"):
                 Reservation([("b", Endpoint(ip_address(host), port))], copies)
             assert all(copy.fileno() == -1 for copy in copies.values())
+
+
+# -- several of one natlb's own at one port
+
+
+@pytest.mark.parametrize("protocol", [6, 17], ids=["tcp", "udp"])
+@pytest.mark.parametrize("wildcard_first", [True, False])
+def test_a_wildcard_and_an_address_that_lies_in_it_can_both_be_had(
+    host: str, protocol: int, wildcard_first: bool
+) -> None:
+    port = (free_udp_port if protocol == 17 else free_port)(host)
+    wanted = [(name, Endpoint(ip_address(name), port, protocol=protocol)) for name in (anywhere(host), host)]
+    if not wildcard_first:
+        wanted.reverse()
+    with Reservation(wanted) as held:
+        assert len(held) == 2
+        for each in held.holdings.values():
+            assert each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
+        for _, endpoint in wanted:
+            with pytest.raises(DatapathError, match="Address already in use"):
+                Reservation([("other", endpoint)])
+        held.release(host)
+        with pytest.raises(DatapathError, match="Address already in use"):
+            Reservation([("other", wanted[0][1])])
+
+
+@pytest.mark.parametrize("protocol", [6, 17], ids=["tcp", "udp"])
+def test_both_are_handed_on_and_a_third_can_be_added(host: str, protocol: int) -> None:
+    port = (free_udp_port if protocol == 17 else free_port)(host)
+    wide, narrow = (Endpoint(ip_address(name), port, protocol=protocol) for name in (anywhere(host), host))
+    with Reservation([("a", narrow)]) as before:
+        copies = {endpoint: held.dup() for endpoint, held in before.holdings.items()}
+        with Reservation([("a", narrow), ("b", wide)], copies) as after:
+            assert after.holdings[narrow] is copies[narrow]
+            before.close()
+            for endpoint in (wide, narrow):
+                with pytest.raises(DatapathError, match="Address already in use"):
+                    Reservation([("other", endpoint)])
+
+
+@pytest.mark.parametrize("stranger", ["there", "elsewhere"])
+def test_a_stranger_who_lets_his_port_be_shared_is_found_all_the_same(stranger: str) -> None:
+    """It is bound, and no more, or for UDP, with SO_REUSEADDR: whoever sets that too, overlooks it."""
+    port = free_udp_port("127.0.0.1")
+    wanted = [("a", Endpoint(ip_address(name), port, protocol=17)) for name in ("127.0.0.1", "0.0.0.0")]
+    place = "127.0.0.1" if stranger == "there" else "127.0.0.2"
+    with udp("127.0.0.1", reuse=True) as server:
+        server.bind((place, port))
+        with pytest.raises(DatapathError, match="Address already in use"):
+            Reservation(wanted)
+
+
+def test_the_same_place_is_not_to_be_had_twice(host: str) -> None:
+    endpoint = Endpoint(ip_address(host), free_port(host))
+    with pytest.raises(DatapathError, match="Address already in use"):
+        Reservation([("a", endpoint), ("b", endpoint)])
+
+
+def anywhere(host: str) -> str:
+    return "::" if ":" in host else "0.0.0.0"

@@ -428,20 +428,20 @@ _DAMAGES: dict[str, tuple[str, str, list[str]]] = {
     "a rule is gone": (
         "-A NATLB-2391-SRV -s 44.3.3.3/32 -p tcp -m tcp --sport 4444 -j NFQUEUE --queue-num 2391\n",
         "",
-        ["1 rules in NATLB-2391-SRV of mangle"],
+        ["1 rule in NATLB-2391-SRV of mangle"],
     ),
     "a rule is another": (
         "-A NATLB-2391-SRV -s 44.3.3.3/32 -p tcp -m tcp --sport 4444 -j NFQUEUE",
         "-A NATLB-2391-SRV -s 44.3.3.3/32 -p tcp -m tcp --sport 4445 -j NFQUEUE",
         [
-            "1 rules in NATLB-2391-SRV of mangle",
-            "NATLB-2391-SRV of mangle without 1 rules that are not natlb's",
+            "1 rule in NATLB-2391-SRV of mangle",
+            "NATLB-2391-SRV of mangle without 1 rule not natlb's own",
         ],
     ),
     "a rule has come": (
         "-A NATLB-2391-SNT -d",
         "-A NATLB-2391-SNT -j ACCEPT\n-A NATLB-2391-SNT -d",
-        ["NATLB-2391-SNT of mangle without 1 rules that are not natlb's"],
+        ["NATLB-2391-SNT of mangle without 1 rule not natlb's own"],
     ),
     "rules stand in another order": (
         "-A NATLB-2391-SRV -s 44.3.3.3/32 -p tcp -m tcp --sport 4444 -j NFQUEUE --queue-num 2391\n"
