@@ -46,7 +46,7 @@ from natlb.core.flow import (
     flow_key,
     reverse,
 )
-from natlb.core.fragments import Fragments
+from natlb.core.fragments import Fate, Fragments, Led
 from natlb.core.icmp import is_echo_request, is_error, quoted
 from natlb.core.ledger import Ledger
 from natlb.core.offloading import OFFLOADABLE, Change, Offloading, Report, Survivor
@@ -163,7 +163,8 @@ class NatEngine:
         """The entries that counted a connection which is on its way to another server now, and how it had waited."""
         self.books: Final = Books()
         """Where connections are entered in the statistics."""
-        self._applied: Translation | None = None
+        self._served: Connection | None = None
+        """Whose the last packet was that was rewritten here."""
         self._errors_in_second = (0, 0)
         self.offloading: Final = Offloading(self._table, self._move_unseen, self._is_own)
         """Which connections' packets are handled elsewhere, and by whom."""
@@ -319,8 +320,8 @@ class NatEngine:
 
     # TCP
 
-    def _segment(self, view: PacketView, now: float) -> Verdict:
-        """Decide about a TCP segment."""
+    def _segment(self, view: PacketView, now: float, *, is_part: bool = False) -> Verdict:
+        """Decide about a TCP segment, or the first part of one."""
         # -- lookup
         key = view.key
         connection = self._find(key)
@@ -352,6 +353,8 @@ class NatEngine:
         fresh = 0
         if segment in (_DATA, _FIN) and connection.state is not _INIT:
             fresh = self._window.follow(view, connection, direction)
+            if is_part:  # where the one before it ended is not known, see `Window.stretch`
+                fresh = view.payload_size
         elif view.flags & SYN and self.largest_packet is not None:
             view.limit_packets(self.largest_packet)
         if connection.offloaded:
@@ -631,9 +634,9 @@ class NatEngine:
             ticket = fragments.hold(datagram, view.packet)
             return self._drop(DropReason.FRAGMENT_LIMIT) if ticket is None else Hold(ticket)
         else:
-            self._applied = None
+            self._served = None
             verdict = self._whole(view, now)
-            fate = _fate(verdict, self._applied)
+            fate = _fate(verdict, view, self._served)
             self._let_go(fragments.decide(datagram, fate), fate)
         if datagram.is_over:
             fragments.forget(view)
@@ -642,7 +645,7 @@ class NatEngine:
     def _whole(self, view: PacketView, now: float) -> Verdict:
         """Decide about a first fragment as if it were the whole datagram."""
         if view.protocol == TCP:
-            verdict = self._segment(view, now)
+            verdict = self._segment(view, now, is_part=True)
             connection = self._find(view.key)
             if connection is not None:
                 direction = _ORIGINAL if view.key == connection.original else _REPLY
@@ -652,12 +655,12 @@ class NatEngine:
             return verdict
         return self._datagram(view, now) if view.protocol == UDP else _ACCEPT
 
-    def _let_go(self, waiting: list[tuple[int, bytearray]], fate: Translation | DropReason | None) -> None:
+    def _let_go(self, waiting: list[tuple[int, bytearray]], fate: Fate) -> None:
         """Decide about fragments that were held back."""
         for ticket, packet in waiting:
             self._releases.append((ticket, self._share(fate, packet)))
 
-    def _share(self, fate: Translation | DropReason | None, packet: bytearray) -> Verdict:
+    def _share(self, fate: Fate, packet: bytearray) -> Verdict:
         """Do to a later fragment what was done to the first."""
         if fate is None:
             return _ACCEPT
@@ -665,8 +668,15 @@ class NatEngine:
             return self._drop(fate)
         view = PacketView()  # the engine's own is the one of the fragment that this one may have waited for
         view.read(packet)
-        fate.account.count(view.until - view.offset)
-        fate.apply_addresses(packet)
+        connection, direction = fate
+        translation, octets = connection.translations[direction], view.until - view.offset
+        translation.account.count(octets)
+        if self._table.at(connection.index) is connection:  # or else its row is another's, or will be
+            row, service = 2 * connection.index + direction, connection.service
+            self._ledger.octets[row] += octets
+            if service.requests is None and service.responses is None:  # where datagrams are counted, they are packets
+                self._ledger.packets[row] += 1
+        translation.apply_addresses(packet)
         return Rewrite(packet)
 
     # All of them
@@ -675,7 +685,8 @@ class NatEngine:
         """Count a packet of a connection, with so many bytes that are new, and rewrite it."""
         # -- state
         self._ledger.record(connection, direction, octets)
-        translation = self._applied = connection.translations[direction]
+        self._served = connection
+        translation = connection.translations[direction]
         translation.account.count(octets)
         # -- rewrite
         packet, transport, protocol = view.packet, view.transport, view.protocol
@@ -1199,11 +1210,11 @@ def _full_translations(original: FlowKey, reply: FlowKey, traffic: Traffic) -> t
     )
 
 
-def _fate(verdict: Verdict, applied: Translation | None) -> Translation | DropReason | None:
+def _fate(verdict: Verdict, view: PacketView, served: Connection | None) -> Fate:
     """Return what a verdict about a first fragment means for the others."""
     match verdict:
-        case Rewrite():
-            return applied
+        case Rewrite() if served is not None:
+            return Led(served, _ORIGINAL if view.key == served.original else _REPLY)
         case Drop(reason):
             return reason
         case Reply():
