@@ -52,6 +52,7 @@ from natlb.core.ledger import Ledger
 from natlb.core.offloading import OFFLOADABLE, Change, Offloading, Report, Survivor
 from natlb.core.opening import UNCOUNTED, Opening
 from natlb.core.packet import ACK, SYN, TCP, TRANSPORT_CHECKSUM, UDP, Kind, PacketView
+from natlb.core.patience import LONGEST, Patience
 from natlb.core.pool import Place, Pool, Server
 from natlb.core.ports import Lender, PortRanges, Source, last
 from natlb.core.record import Record
@@ -74,9 +75,10 @@ DEFAULT_CAPACITY: Final = 262_144
 HALF_OPEN_SHARE: Final = 4
 """Half-open connections may take up to one in so many entries of the table."""
 
-HALF_OPEN_GRACE: Final = 0.5
-"""Seconds in which a half-open connection keeps its place although a limit is reached: longer than a round trip takes
-anywhere on Earth. Then it gives way to the next one, or a flood of SYNs would keep everybody else out."""
+HALF_OPEN_GRACE: Final = LONGEST
+"""Seconds in which a half-open connection keeps its place although a limit is reached. Then it gives way to the next
+one, or a flood of SYNs would keep everybody else out. Where clients of TCP are seen to need less it is less for them:
+see `Patience`."""
 
 FORSAKEN_AFTER: Final = 2.0
 """Seconds from a first SYN in which its client has sent another, or has acknowledged the answer, if it is there at all;
@@ -153,6 +155,7 @@ class NatEngine:
         self._view = PacketView()
         self._fragments = Fragments()
         self._lender = Lender(choose_port)
+        self._patience = Patience()
         self._counted: Shards[Connection, tuple[Entry | None, ...]] = Shards()
         """The entries of stick tables that count a connection, by slot, of those that any does."""
         self._to_stick: Shards[Connection, tuple[tuple[StickTable, Key], ...]] = Shards()
@@ -364,7 +367,8 @@ class NatEngine:
             self._table.refresh(connection, now)
         verdict = self._send_on(view, connection, direction, fresh)
         if is_asked and connection.state is _SYN_RECEIVED:
-            self.offloading.enter_answered(connection)
+            if not self._patience.is_pressed(now):  # or else how long its client takes is to be seen here
+                self.offloading.enter_answered(connection)
         else:
             self.offloading.offer(connection)
         return verdict
@@ -403,6 +407,10 @@ class NatEngine:
                     connection.server.unanswered = 0
                     if state is _INIT and connection.server.observed:
                         self._events.append(ServerTried(connection, answered=segment is not _RST))
+                elif (
+                    state is _SYN_RECEIVED and following is _ESTABLISHED and not self._ledger.retries[connection.index]
+                ):
+                    self._patience.learn(now - self._ledger.opened[connection.index], now)
                 self._move(connection, following, now, by=direction, payload=view.end - view.data)
             elif segment is _RST and (state is not _INIT or direction is _REPLY):
                 return self._drop(DropReason.OUT_OF_WINDOW)
@@ -975,12 +983,17 @@ class NatEngine:
         return True
 
     def _evict(self, service: Service | None, now: float, listener: Listener | None = None) -> bool:
-        """End the half-open connection (of a service, or of all) that is silent longest; return whether it had to go.
+        """End the half-open connection (of a service, or of all) whose grace is over longest; return if there was one.
 
         At a listener's limit it has to be one of that listener's.
         """
-        oldest = self._weakest(lambda: self._table.oldest_half_open(service), now)
-        if oldest is None or now - self._ledger.opened[oldest.index] < HALF_OPEN_GRACE:
+        self._patience.press(now)
+        grace = self._patience.grace
+        later = HALF_OPEN_GRACE - grace
+        oldest = self._weakest(lambda: self._table.oldest_half_open(service, later), now)
+        if oldest is None:
+            return False
+        if now - self._ledger.opened[oldest.index] < (grace if oldest.original[-1] == TCP else HALF_OPEN_GRACE):
             return False
         if listener is not None and oldest.service.listener(ends(oldest.original)[1]) is not listener:
             return False
