@@ -404,7 +404,7 @@ class NatEngine:
                     self._window.open(view, connection, direction)
                     connection.aside &= OFFLOADED  # where they are is known
                 if direction is _REPLY:
-                    connection.server.unanswered = 0
+                    self._hear(connection)
                     if state is _INIT and connection.server.observed:
                         self._events.append(ServerTried(connection, answered=segment is not _RST))
                 elif (
@@ -470,6 +470,12 @@ class NatEngine:
                 self._events.append(ServerTried(connection, answered=False))
             if connection.server.unanswered == BYPASSED_AFTER:
                 self._events.append(ServerBypassed(connection))
+
+    def _hear(self, connection: Connection) -> None:
+        """Note that a server's answer has come back through here; say so if several have not before."""
+        if connection.server.unanswered >= BYPASSED_AFTER:
+            self._events.append(ServerBypassed(connection, over=True))
+        connection.server.unanswered = 0
 
     def _retry(self, view: PacketView, connection: Connection, now: float) -> Verdict | None:
         """Count a client's further try; return the verdict if it is given to another server."""
@@ -1138,7 +1144,7 @@ class NatEngine:
     def _move_unseen(self, connection: Connection, state: State, now: float, by: Direction) -> None:
         """Give a connection its next state, as a segment wants it that was handled elsewhere."""
         if by is _REPLY:
-            connection.server.unanswered = 0
+            self._hear(connection)
         self._move(connection, state, now, by=by)
 
     def _refresh(self, connection: Connection, now: float) -> None:
