@@ -287,7 +287,10 @@ class Daemon:
             if isinstance(event, ServerTried):
                 self._supervisor.observe(event)
             elif isinstance(event, ServerBypassed):
-                self._start(self._supervisor.look_into(event.connection))
+                if event.over:
+                    self._supervisor.is_bypassed_no_longer(event.connection.server)
+                else:
+                    self._start(self._supervisor.look_into(event.connection))
         self._succession.settle()
 
     async def _end_silent_connections(self) -> None:
@@ -805,6 +808,6 @@ def _describe(event: Event) -> str:
             what = f"closed: {reason.value}"
         case ServerTried(answered=answered):
             what = "the server answered" if answered else "the server did not answer"
-        case ServerBypassed():
-            what = "the server leaves its clients without an answer"
+        case ServerBypassed(over=over):
+            what = f"the server {'no longer leaves' if over else 'leaves'} its clients without an answer"
     return f"{client} -> {vip} on {connection.service.name}, server {connection.server.name}: {what}"

@@ -30,7 +30,7 @@ from natlb.health.report import Surroundings
 from natlb.health.server import Cause, Operation, ServerHealth
 from natlb.health.status import Status
 from natlb.log import Level as Urgency
-from natlb.log import log, status
+from natlb.log import log, notice, status
 from natlb.questions import CONNECT
 from natlb.runtime.addresses import written
 
@@ -88,18 +88,25 @@ class Supervisor:
             return  # a server on this machine has no other way than through it
         client = ip_address(ends(connection.original)[0][0])
         source = f"[{here}]" if here.version == 6 else here
-        pool = connection.server.pool
         server.remark = f"{written(address, port)} answers clients past this machine: no route to {client} via {here}"
+        name = _name(server)
+        health = self.checks.get(name)
         log.warning(
-            "Server %s/%s is UP, but %d connections in a row got no answer through this machine: its answers to the "
+            "Server %s %s, but %d connections in a row got no answer through this machine: its answers to the "
             "clients go another way. It needs a route to %s via %s; or write 'source %s' in the backend.",
-            pool.name if pool else "",
-            server.name,
+            name,
+            "is UP" if health is not None and health.origin.enabled else "is not checked, and answers this machine",
             server.unanswered,
             client,
             here,
             source,
         )
+
+    def is_bypassed_no_longer(self, server: Server) -> None:
+        """A server has answered a client through this machine, after several that it has not."""
+        if server.remark:
+            server.remark = ""
+            notice(f"Server {_name(server)} answers clients through this machine again.")
 
     def _make_checks(self, config: Config) -> Checks:
         """Take on all servers, those that others track before the others."""
@@ -188,8 +195,12 @@ class Supervisor:
                 await asyncio.sleep(0)
             for server, reason in chosen.items():
                 if reason is EndReason.SERVER_DOWN and ended[server]:
-                    name = f"{server.pool.name}/{server.name}" if server.pool is not None else server.name
                     were = "was" if ended[server] == 1 else "were"
-                    log.warning("Server %s: %s %s shut down.", name, counted(ended[server], "session"), were)
+                    log.warning("Server %s: %s %s shut down.", _name(server), counted(ended[server], "session"), were)
                     await asyncio.sleep(0)
         self._is_shutting_down = False
+
+
+def _name(server: Server) -> str:
+    """Return the name of a server as the checks know it."""
+    return f"{server.pool.name}/{server.name}" if server.pool is not None else server.name

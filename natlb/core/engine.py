@@ -46,12 +46,13 @@ from natlb.core.flow import (
     flow_key,
     reverse,
 )
-from natlb.core.fragments import Fragments
+from natlb.core.fragments import Fate, Fragments, Led
 from natlb.core.icmp import is_echo_request, is_error, quoted
 from natlb.core.ledger import Ledger
 from natlb.core.offloading import OFFLOADABLE, Change, Offloading, Report, Survivor
 from natlb.core.opening import UNCOUNTED, Opening
 from natlb.core.packet import ACK, SYN, TCP, TRANSPORT_CHECKSUM, UDP, Kind, PacketView
+from natlb.core.patience import LONGEST, Patience
 from natlb.core.pool import Place, Pool, Server
 from natlb.core.ports import Lender, PortRanges, Source, last
 from natlb.core.record import Record
@@ -74,9 +75,10 @@ DEFAULT_CAPACITY: Final = 262_144
 HALF_OPEN_SHARE: Final = 4
 """Half-open connections may take up to one in so many entries of the table."""
 
-HALF_OPEN_GRACE: Final = 0.5
-"""Seconds in which a half-open connection keeps its place although a limit is reached: longer than a round trip takes
-anywhere on Earth. Then it gives way to the next one, or a flood of SYNs would keep everybody else out."""
+HALF_OPEN_GRACE: Final = LONGEST
+"""Seconds in which a half-open connection keeps its place although a limit is reached. Then it gives way to the next
+one, or a flood of SYNs would keep everybody else out. Where clients of TCP are seen to need less it is less for them:
+see `Patience`."""
 
 FORSAKEN_AFTER: Final = 2.0
 """Seconds from a first SYN in which its client has sent another, or has acknowledged the answer, if it is there at all;
@@ -153,6 +155,7 @@ class NatEngine:
         self._view = PacketView()
         self._fragments = Fragments()
         self._lender = Lender(choose_port)
+        self._patience = Patience()
         self._counted: Shards[Connection, tuple[Entry | None, ...]] = Shards()
         """The entries of stick tables that count a connection, by slot, of those that any does."""
         self._to_stick: Shards[Connection, tuple[tuple[StickTable, Key], ...]] = Shards()
@@ -163,7 +166,8 @@ class NatEngine:
         """The entries that counted a connection which is on its way to another server now, and how it had waited."""
         self.books: Final = Books()
         """Where connections are entered in the statistics."""
-        self._applied: Translation | None = None
+        self._served: Connection | None = None
+        """Whose the last packet was that was rewritten here."""
         self._errors_in_second = (0, 0)
         self.offloading: Final = Offloading(self._table, self._move_unseen, self._is_own)
         """Which connections' packets are handled elsewhere, and by whom."""
@@ -319,8 +323,8 @@ class NatEngine:
 
     # TCP
 
-    def _segment(self, view: PacketView, now: float) -> Verdict:
-        """Decide about a TCP segment."""
+    def _segment(self, view: PacketView, now: float, *, is_part: bool = False) -> Verdict:
+        """Decide about a TCP segment, or the first part of one."""
         # -- lookup
         key = view.key
         connection = self._find(key)
@@ -352,6 +356,8 @@ class NatEngine:
         fresh = 0
         if segment in (_DATA, _FIN) and connection.state is not _INIT:
             fresh = self._window.follow(view, connection, direction)
+            if is_part:  # where the one before it ended is not known, see `Window.stretch`
+                fresh = view.payload_size
         elif view.flags & SYN and self.largest_packet is not None:
             view.limit_packets(self.largest_packet)
         if connection.offloaded:
@@ -361,7 +367,8 @@ class NatEngine:
             self._table.refresh(connection, now)
         verdict = self._send_on(view, connection, direction, fresh)
         if is_asked and connection.state is _SYN_RECEIVED:
-            self.offloading.enter_answered(connection)
+            if not self._patience.is_pressed(now):  # or else how long its client takes is to be seen here
+                self.offloading.enter_answered(connection)
         else:
             self.offloading.offer(connection)
         return verdict
@@ -397,9 +404,13 @@ class NatEngine:
                     self._window.open(view, connection, direction)
                     connection.aside &= OFFLOADED  # where they are is known
                 if direction is _REPLY:
-                    connection.server.unanswered = 0
+                    self._hear(connection)
                     if state is _INIT and connection.server.observed:
                         self._events.append(ServerTried(connection, answered=segment is not _RST))
+                elif (
+                    state is _SYN_RECEIVED and following is _ESTABLISHED and not self._ledger.retries[connection.index]
+                ):
+                    self._patience.learn(now - self._ledger.opened[connection.index], now)
                 self._move(connection, following, now, by=direction, payload=view.end - view.data)
             elif segment is _RST and (state is not _INIT or direction is _REPLY):
                 return self._drop(DropReason.OUT_OF_WINDOW)
@@ -459,6 +470,12 @@ class NatEngine:
                 self._events.append(ServerTried(connection, answered=False))
             if connection.server.unanswered == BYPASSED_AFTER:
                 self._events.append(ServerBypassed(connection))
+
+    def _hear(self, connection: Connection) -> None:
+        """Note that a server's answer has come back through here; say so if several have not before."""
+        if connection.server.unanswered >= BYPASSED_AFTER:
+            self._events.append(ServerBypassed(connection, over=True))
+        connection.server.unanswered = 0
 
     def _retry(self, view: PacketView, connection: Connection, now: float) -> Verdict | None:
         """Count a client's further try; return the verdict if it is given to another server."""
@@ -631,9 +648,9 @@ class NatEngine:
             ticket = fragments.hold(datagram, view.packet)
             return self._drop(DropReason.FRAGMENT_LIMIT) if ticket is None else Hold(ticket)
         else:
-            self._applied = None
+            self._served = None
             verdict = self._whole(view, now)
-            fate = _fate(verdict, self._applied)
+            fate = _fate(verdict, view, self._served)
             self._let_go(fragments.decide(datagram, fate), fate)
         if datagram.is_over:
             fragments.forget(view)
@@ -642,7 +659,7 @@ class NatEngine:
     def _whole(self, view: PacketView, now: float) -> Verdict:
         """Decide about a first fragment as if it were the whole datagram."""
         if view.protocol == TCP:
-            verdict = self._segment(view, now)
+            verdict = self._segment(view, now, is_part=True)
             connection = self._find(view.key)
             if connection is not None:
                 direction = _ORIGINAL if view.key == connection.original else _REPLY
@@ -652,12 +669,12 @@ class NatEngine:
             return verdict
         return self._datagram(view, now) if view.protocol == UDP else _ACCEPT
 
-    def _let_go(self, waiting: list[tuple[int, bytearray]], fate: Translation | DropReason | None) -> None:
+    def _let_go(self, waiting: list[tuple[int, bytearray]], fate: Fate) -> None:
         """Decide about fragments that were held back."""
         for ticket, packet in waiting:
             self._releases.append((ticket, self._share(fate, packet)))
 
-    def _share(self, fate: Translation | DropReason | None, packet: bytearray) -> Verdict:
+    def _share(self, fate: Fate, packet: bytearray) -> Verdict:
         """Do to a later fragment what was done to the first."""
         if fate is None:
             return _ACCEPT
@@ -665,8 +682,15 @@ class NatEngine:
             return self._drop(fate)
         view = PacketView()  # the engine's own is the one of the fragment that this one may have waited for
         view.read(packet)
-        fate.account.count(view.until - view.offset)
-        fate.apply_addresses(packet)
+        connection, direction = fate
+        translation, octets = connection.translations[direction], view.until - view.offset
+        translation.account.count(octets)
+        if self._table.at(connection.index) is connection:  # or else its row is another's, or will be
+            row, service = 2 * connection.index + direction, connection.service
+            self._ledger.octets[row] += octets
+            if service.requests is None and service.responses is None:  # where datagrams are counted, they are packets
+                self._ledger.packets[row] += 1
+        translation.apply_addresses(packet)
         return Rewrite(packet)
 
     # All of them
@@ -675,7 +699,8 @@ class NatEngine:
         """Count a packet of a connection, with so many bytes that are new, and rewrite it."""
         # -- state
         self._ledger.record(connection, direction, octets)
-        translation = self._applied = connection.translations[direction]
+        self._served = connection
+        translation = connection.translations[direction]
         translation.account.count(octets)
         # -- rewrite
         packet, transport, protocol = view.packet, view.transport, view.protocol
@@ -964,12 +989,17 @@ class NatEngine:
         return True
 
     def _evict(self, service: Service | None, now: float, listener: Listener | None = None) -> bool:
-        """End the half-open connection (of a service, or of all) that is silent longest; return whether it had to go.
+        """End the half-open connection (of a service, or of all) whose grace is over longest; return if there was one.
 
         At a listener's limit it has to be one of that listener's.
         """
-        oldest = self._weakest(lambda: self._table.oldest_half_open(service), now)
-        if oldest is None or now - self._ledger.opened[oldest.index] < HALF_OPEN_GRACE:
+        self._patience.press(now)
+        grace = self._patience.grace
+        later = HALF_OPEN_GRACE - grace
+        oldest = self._weakest(lambda: self._table.oldest_half_open(service, later), now)
+        if oldest is None:
+            return False
+        if now - self._ledger.opened[oldest.index] < (grace if oldest.original[-1] == TCP else HALF_OPEN_GRACE):
             return False
         if listener is not None and oldest.service.listener(ends(oldest.original)[1]) is not listener:
             return False
@@ -1114,7 +1144,7 @@ class NatEngine:
     def _move_unseen(self, connection: Connection, state: State, now: float, by: Direction) -> None:
         """Give a connection its next state, as a segment wants it that was handled elsewhere."""
         if by is _REPLY:
-            connection.server.unanswered = 0
+            self._hear(connection)
         self._move(connection, state, now, by=by)
 
     def _refresh(self, connection: Connection, now: float) -> None:
@@ -1199,11 +1229,11 @@ def _full_translations(original: FlowKey, reply: FlowKey, traffic: Traffic) -> t
     )
 
 
-def _fate(verdict: Verdict, applied: Translation | None) -> Translation | DropReason | None:
+def _fate(verdict: Verdict, view: PacketView, served: Connection | None) -> Fate:
     """Return what a verdict about a first fragment means for the others."""
     match verdict:
-        case Rewrite():
-            return applied
+        case Rewrite() if served is not None:
+            return Led(served, _ORIGINAL if view.key == served.original else _REPLY)
         case Drop(reason):
             return reason
         case Reply():

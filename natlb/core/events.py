@@ -110,6 +110,8 @@ class ServerBypassed:
 
     connection: Connection
     """The latest that it did not answer."""
+    over: bool = False
+    """Whether that is over, since it has answered this connection."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 Only the first fragment of a datagram has ports, so only it says which flow the datagram belongs to. What is decided for
 it, the datagram's `fate`, holds for all the others: they are rewritten in the IP header and sent on as they are, in the
-size that their sender chose. A fragment that comes before the first one is held back, and let go with it.
+size that their sender chose, and count as packets of the same connection while that is there. A fragment that comes
+before the first one is held back, and let go with it.
 
 Nothing is put together here, and nothing is taken on trust either. The bytes that have been covered are remembered: a
 fragment that lies in them is a duplicate and is dropped, one that overlaps them partly is an attack or damage, and the
@@ -12,9 +13,9 @@ gives way, and fragments that wait, past which one that comes before its first i
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-from natlb.core.flow import Translation
+from natlb.core.flow import Connection, Direction
 from natlb.core.packet import PacketView
 from natlb.core.verdict import DropReason
 
@@ -34,6 +35,17 @@ _MOST_GAPS: Final = 64
 _LARGEST: Final = 65535
 
 
+class Led(NamedTuple):
+    """Where a first fragment was led: the others are rewritten as it was, even if the connection ends meanwhile."""
+
+    connection: Connection
+    direction: Direction
+
+
+Fate = Led | DropReason | None
+"""What is done to the fragments of a datagram; None is nothing."""
+
+
 class Datagram:
     """What is known of a datagram in fragments."""
 
@@ -45,7 +57,7 @@ class Datagram:
         """Runs of bytes that have been seen, first and one past the last, in order and apart."""
         self.size: int | None = None
         """Its bytes, once the last fragment has told."""
-        self.fate: Translation | DropReason | None = None
+        self.fate: Fate = None
         """What to do to each fragment; None is nothing, once `held` is: the datagram is none of ours."""
         self.held: list[tuple[int, bytearray]] | None = []
         """Tickets and packets that wait for the fate; None once it is known."""
@@ -109,7 +121,7 @@ class Fragments:
         datagram.held.append((self._tickets, packet))
         return self._tickets
 
-    def decide(self, datagram: Datagram, fate: Translation | DropReason | None) -> list[tuple[int, bytearray]]:
+    def decide(self, datagram: Datagram, fate: Fate) -> list[tuple[int, bytearray]]:
         """Settle what happens to the fragments of a datagram; return those that have waited for it."""
         waiting = datagram.held or []
         self._held -= len(waiting)

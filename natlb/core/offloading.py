@@ -14,7 +14,8 @@ The table is the truth and the cache is a copy of a part of it:
                A connection of TCP is entered before it is offered, with the server's SYN: at that moment nothing of it
                can wait, since the client has nothing to send and the server may not. So what makes up most packets of
                a short connection never comes here, however many of others wait. But a flood of SYNs has its answers,
-               too: where more than a few connections are half-open, they are entered once they are established
+               too: where more than a few connections are half-open, or a limit is reached (`natlb.core.patience`),
+               they are entered once they are established
     learned    what the packets would have brought about here: counts, sequence numbers, the time of the last one, and
                the moves of the state, since the cache sees FINs and RSTs too
     forgotten  before the connection is ended, shut down or over, so that nothing of it passes by the table

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from natlb.core.flow import Connection, FlowKey
 from natlb.core.idle import IdleQueue
 from natlb.core.ledger import Ledger
+from natlb.core.packet import UDP
 from natlb.core.shards import Shards
 from natlb.core.states import PHASES, Phase, State
 
@@ -150,9 +151,12 @@ class Table:
         """Return the connection that should give way when the table is full, or None if all are established."""
         return self._oldest(Phase.FINISHED) or self._oldest(Phase.HALF_OPEN)
 
-    def oldest_half_open(self, service: "Service | None" = None) -> Connection | None:
-        """Return the half-open connection (of one service, or of all) that has been silent longest."""
-        return self._oldest(Phase.HALF_OPEN, service)
+    def oldest_half_open(self, service: "Service | None" = None, later: float = 0.0) -> Connection | None:
+        """Return the half-open connection (of one service, or of all) that has been silent longest.
+
+        A flow of UDP counts as if it had been heard so much `later`.
+        """
+        return self._oldest(Phase.HALF_OPEN, service, later)
 
     def half_open_of(self, service: "Service") -> Iterator[Connection]:
         """Go over the half-open connections of a service, the longest silent of each timeout first."""
@@ -160,9 +164,9 @@ class Table:
             if phase is Phase.HALF_OPEN and owner is service:
                 yield from queue
 
-    def _oldest(self, phase: Phase, service: "Service | None" = None) -> Connection | None:
+    def _oldest(self, phase: Phase, service: "Service | None" = None, later: float = 0.0) -> Connection | None:
         candidates = [
-            (queue.seen(oldest), number, oldest)
+            (queue.seen(oldest) + later * (oldest.original[-1] == UDP), number, oldest)
             for number, ((at, _, owner), queue) in enumerate(self._queues.items())
             if at is phase and (service is None or owner is service) and (oldest := queue.oldest()) is not None
         ]

@@ -320,7 +320,7 @@ class Player:
             if step is not None:
                 step.connection = connection
         self._watch(connection)
-        if isinstance(event, ServerBypassed):
+        if isinstance(event, ServerBypassed) and not event.over:
             self._entry("bypassed", None, {"server": connection.server.name})
         if isinstance(event, ConnectionClosed):
             self.closed[event.reason.name.lower()] += 1

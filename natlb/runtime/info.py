@@ -79,7 +79,7 @@ LINES: Final = {
             _line("Ulimit-n", "CLP", "u32", "the most file descriptors", lambda _, v: v.descriptors),
             _line("Maxsock", "CLP", "u32", "the most sockets", lambda _, v: v.descriptors),
             _line("Maxconn", "CLP", "u32", "the most connections at a time", _most_connections),
-            _line("Hard_maxconn", "CLP", "u32", "entries that the table has room for", lambda r, _: r.engine.capacity),
+            _line("Hard_maxconn", "CLP", "u32", "the most that Maxconn may be set to", lambda r, _: r.most_connections),
             _line("CurrConns", "MGP", "u32", "connections that are open", lambda r, _: r.engine.live),
             _line("CumConns", "MCP", "u32", "connections that came", lambda r, _: r.engine.books.total),
             _line("CumReq", "MCP", "u32", "connections that were let in", lambda r, _: r.engine.books.let_in),

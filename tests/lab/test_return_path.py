@@ -97,7 +97,10 @@ def test_it_is_said_which_route_is_missing_until_it_is_there(lab: Lab, natlb: Na
         row = _row(natlb, way)
         assert row["status"] == "UP"
         assert f"no route to {client} via {way.vip}" in row["last_chk"]
+    again = f"Server {_proxy(way)}/server1 answers clients through this machine again."
+    assert again not in natlb.log()
     assert answering_server(lab, "client", way.vip, port=way.port(_PORT)) == "server1"
+    until(lambda: again in natlb.log(), "that is over")
     assert _row(natlb, way)["last_chk"] == ""
 
 

@@ -531,5 +531,5 @@ def brief(event: Event) -> str:
             return f"closed, {server}, {reason.name}"
         case ServerTried(answered=answered):
             return f"{'answered' if answered else 'not answered'}, {server}"
-        case ServerBypassed():
-            return f"bypassed, {server}"
+        case ServerBypassed(over=over):
+            return f"bypassed{' no longer' if over else ''}, {server}"

@@ -832,6 +832,16 @@ def test_any_answer_shows_that_a_server_is_not_bypassed(talk, answer):
     assert talk.news()[-1] == "bypassed, server1"
 
 
+def test_when_an_answer_comes_back_after_that_it_is_told_of_once(talk):
+    talk.pool.set_admin(talk.configured(talk.server2), AdminState.MAINT, talk.now)
+    let_wait(talk, 1001, 1002, 1003)
+    assert talk.news()[-1] == "bypassed, server1"
+    for port in (1002, 1003):
+        client = talk.client.at(port)
+        talk.server1.facing(client) >> SYN_ACK(ack=1001) << to(client)
+    assert talk.news() == ["bypassed no longer, server1"]
+
+
 def test_a_syn_that_was_never_sent_again_says_nothing_about_its_server(talk):
     talk.pool.set_admin(talk.configured(talk.server2), AdminState.MAINT, talk.now)
     for port in range(1000, 1010):

@@ -88,12 +88,66 @@ def test_in_whatever_order_they_come_all_reach_the_same_server(start, order):
     assert talk.engine._fragments.held == len(talk.engine._fragments) == 0
 
 
-def test_a_fragment_is_no_packet_of_its_own(talk):
-    """The first one counts: the others have no ports to be found by."""
-    talk.client >> DATAGRAM
-    for part in talk.client.cut(LONG, 64, 128):
-        talk.client >> part
-    assert talk.carried()[0] == (2, 1 + 56)
+def counted(talk, service):
+    """Return the packets and the bytes that the statistics have of a service's first server, to it and from it."""
+    service.settle()
+    counters = talk.configured(talk.server1).counters
+    return [(counters.packets_in, counters.octets_in), (counters.packets_out, counters.octets_out)]
+
+
+@NATS
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (2, 1, 0)], ids=str)
+def test_each_fragment_counts_as_a_packet_of_its_connection(start, ranges, order):
+    """With all of its bytes, also if it has waited for the first."""
+    talk = start(ranges=ranges)
+    client, server1 = talk.client, talk.server1
+    client >> DATAGRAM
+    for host, at in ((client, (64, 128)), (server1, (8, 16))):
+        parts = host.cut(LONG, *at)
+        for number in order:
+            host >> parts[number]
+    assert talk.carried() == [(4, 1 + 200), (3, 200)] == counted(talk, talk.udp)
+
+
+def test_each_fragment_of_a_segment_counts_likewise_whatever_was_sent_before(talk):
+    server1 = talk.shake_hands()
+    before = talk.carried()
+    for host, other in ((talk.client, server1), (server1, talk.client)):
+        for _ in range(3):
+            first, second, third = host.cut(DATA(payload=bytes(1000)), 24, 512)
+            waiting = host >> third
+            host >> first << to(other)
+            waiting << to(other)
+            host >> second << to(other)
+    grown = [(now[0] - then[0], now[1] - then[1]) for now, then in zip(talk.carried(), before, strict=True)]
+    assert grown == [(9, 3000), (9, 3000)]
+    assert talk.carried() == counted(talk, talk.service)
+
+
+def test_where_datagrams_are_counted_a_datagram_in_fragments_is_one(start):
+    """Or a question in two fragments would be two, and the second the first of another flow."""
+    talk = start(requests=2)
+    for _ in range(2):
+        for part in talk.client.cut(LONG, 64, 128):
+            talk.client >> part << to(talk.server1)
+    assert talk.carried()[0] == (2, 400)
+    talk.client >> DATAGRAM << to(talk.server2)
+
+
+def test_what_comes_after_its_connection_has_ended_counts_for_nobody_else(start):
+    """The row of the one is the other's by then."""
+    talk = start()
+    first, second = talk.client.cut(LONG, 64)
+    talk.client >> first << to(talk.server1)
+    row = talk.entry().index
+    talk.engine.shutdown(talk.entry(), talk.now)
+    other = talk.client.at(1002)
+    talk.engine._table.ledger._free.rotate(1)  # the row that was given back last is the next
+    other >> DATAGRAM << to(talk.server2)
+    assert talk.entry(other).index == row
+    talk.client >> second << to(talk.server1)
+    assert talk.carried(other) == [(1, 1), (0, 0)]
+    assert counted(talk, talk.udp)[0] == (2, 200), "but for its server, to which it went"
 
 
 def test_options_and_extension_headers_are_carried_in_every_fragment(talk):

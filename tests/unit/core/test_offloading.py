@@ -444,6 +444,29 @@ def test_else_it_is_entered_when_the_client_has_acknowledged_the_servers_syn(ans
     assert list(program.rows) == [talk.entry()]
 
 
+def test_while_a_limit_is_reached_likewise_so_that_it_is_seen_how_long_the_client_takes(offloaded):
+    """What the fast path would tell of a second later is no time that a client has taken."""
+    talk, program = offloaded(max_connections=1)
+    talk.client >> SYN_ << to(talk.server1)
+    talk.client.at(1001) >> SYN_ << dropped(DropReason.MAXCONN)
+    talk.server1 >> SYN_ACK << to(talk.client)
+    assert not program.rows
+    before = talk.engine._patience.grace
+    talk.client >> ACK_ << to(talk.server1)
+    assert list(program.rows) == [talk.entry()]
+    assert talk.engine._patience.grace < before
+
+
+def test_what_is_learned_of_a_client_later_is_no_time_that_it_has_taken(answered):
+    talk, program, _ = answered()
+    agree(talk, program)
+    before = talk.engine._patience.grace
+    talk.now += 1
+    talk.engine.offloading.catch_up(talk.entry(), talk.now)
+    assert talk.entry().state is State.ESTABLISHED
+    assert talk.engine._patience.grace == before
+
+
 def test_it_is_not_entered_where_the_fast_path_is_being_switched_off(offloaded):
     talk, program = offloaded()
     talk.engine.offloading.is_open = False

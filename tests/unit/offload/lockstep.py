@@ -18,7 +18,7 @@ from natlb.core.verdict import Rewrite
 from natlb.offload import fastpath
 from natlb.offload.fastpath import FastPath
 from natlb.offload.program import Program
-from tests.unit.core.conversation import Conversation, Outcome, Said
+from tests.unit.core.conversation import Conversation, Fragment, Outcome, Said
 from tests.unit.core.packets import complement
 from tests.unit.offload import kernel
 
@@ -78,6 +78,10 @@ class Lockstep(Conversation):
             assert result.frame[:14] == kernel.framed(sent, to=kernel.NEIGHBOUR)[:6] + kernel.MAC + result.frame[12:14]
             assert result.frame[14:] == one_hop_on(outcome.buffer)
             self._compare(connection)
+        if isinstance(said, Fragment):  # the engine counts it, and those that have waited for it, and no map does
+            for each in self.engine.connections():
+                if each in self.path:
+                    self.path.forget(each)
         self._enter()
         return outcome
 

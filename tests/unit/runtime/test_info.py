@@ -30,6 +30,15 @@ def test_connections_that_a_rule_has_rejected_came_and_were_not_let_in(running: 
     assert [shown[name] for name in ("CumConns", "CumReq")] == ["3", "2"]
 
 
+def test_what_maxconn_may_be_set_to_is_what_natlb_was_started_with(running: Running) -> None:
+    running.engine.max_connections = 2
+    started = replace(running)
+    for limit, told in (("1", ""), ("3", "Value out of range.\n"), ("0", "")):
+        assert answer(started, f"set maxconn global {limit}") == told
+        assert lines(started)["Hard_maxconn"] == "2"
+    assert lines(started)["Maxconn"] == "2"
+
+
 def test_limits_are_the_engines(running: Running) -> None:
     assert lines(running)["Maxconn"] == lines(running)["Hard_maxconn"] == str(running.engine.capacity)
     running.engine.max_connections = 50
