@@ -524,6 +524,8 @@ class Daemon:
             profiler=self._profiler,
             afterwards=self._settle,
             on_shutdown=self._on_shutdown,
+            on_admin=self._supervisor.on_admin,
+            on_weight=self._supervisor.look_at,
             tables=made.tables,
             proxies=made.proxies,
             written=written_of(config),

@@ -66,6 +66,8 @@ class Supervisor:
         self._to_shut_down: dict[Server, EndReason] = {}
         """Servers whose connections are to be shut down, and why."""
         self._is_shutting_down = False
+        self._without_servers = {pool for pool in made.pools.values() if not pool.usable}
+        """Backends of which it was told that they have no server, or that began so."""
         self.checks: Final = self._make_checks(config)
 
     def observe(self, event: ServerTried) -> None:
@@ -134,19 +136,15 @@ class Supervisor:
         """A server has gone up or down: tell the pool, and the log."""
         pool, running = self._found(health)
         now = time.monotonic()
-        had_servers = before is Operation.RUNNING or pool.usable > 0
         pool.set_health(running, health.healthy, now)
-        around = Surroundings(
-            backup=running.backup,
-            active=pool.usable - pool.usable_backups,
-            backups=pool.usable_backups,
-            live=running.live,
-            queued=running.queued if health.operation is Operation.STOPPED else pool.queued,
-            drained=running.admin is AdminState.DRAIN,
-        )
+        around = _surroundings(pool, running, health)
         told = pool.name in self._logging_checks
-        level = Urgency.ALERT if health.operation is Operation.STOPPED else Urgency.NOTICE
+        # Nobody is surprised by the end of a server that had no new connections.
+        lost = health.operation is Operation.STOPPED and before is Operation.RUNNING and not around.drained
+        level = Urgency.ALERT if lost else Urgency.NOTICE
         status(pool.name, level, report.of_change(health, cause, before, around, told_of_check=told))
+        if around.drained and not health.maintained:
+            status(pool.name, Urgency.NOTICE, report.of_drain_that_goes_on(health, backup=running.backup))
         if health.operation is Operation.STOPPED and before is not Operation.STOPPED and running.shutdown_on_down:
             self._shut_down(running, EndReason.SERVER_DOWN)
         if health.healthy and running.shutdown_backups_on_up and not running.backup and running.usable:
@@ -154,8 +152,22 @@ class Supervisor:
                 if backup.backup and backup.live:
                     self._shut_down(backup, EndReason.SERVER_UP)
         self._settle()
-        if had_servers and not pool.usable:
-            status(pool.name, Urgency.EMERG, report.of_backend(pool.name))
+        self.look_at(pool)
+
+    def on_admin(self, pool: Pool, server: Server, before: AdminState) -> None:
+        """An operator has said what to do with a server; of maintenance it has been told already."""
+        health = self.checks[f"{pool.name}/{server.name}"]
+        if {before, server.admin} == {AdminState.READY, AdminState.DRAIN} and not health.maintained:
+            status(pool.name, Urgency.NOTICE, report.of_drain(health, _surroundings(pool, server, health)))
+        self.look_at(pool)
+
+    def look_at(self, pool: Pool) -> None:
+        """Tell of a backend whose last server has gone, whatever that was: once, until it has one again."""
+        if pool.usable:
+            self._without_servers.discard(pool)
+        elif pool not in self._without_servers:
+            self._without_servers.add(pool)
+            status(pool.name, Urgency.EMERG, *report.of_backend(pool.name))
 
     def _on_check(self, health: ServerHealth) -> None:
         """A check came to something new."""
@@ -204,3 +216,14 @@ class Supervisor:
 def _name(server: Server) -> str:
     """Return the name of a server as the checks know it."""
     return f"{server.pool.name}/{server.name}" if server.pool is not None else server.name
+
+
+def _surroundings(pool: Pool, server: Server, health: ServerHealth) -> Surroundings:
+    return Surroundings(
+        backup=server.backup,
+        active=pool.usable - pool.usable_backups,
+        backups=pool.usable_backups,
+        live=server.live,
+        queued=server.queued if health.operation is Operation.STOPPED else pool.queued,
+        drained=server.admin is AdminState.DRAIN,
+    )

@@ -1,9 +1,13 @@
 """What sections and servers say of one another about health checks: ports that nobody names, servers that track."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from natlb.config.drafts import ProxyDraft, Reading, ServerDraft
 from natlb.config.suggest import hint
+
+_SILENCE: Final = 1.0
+"""Seconds in which a host complains about a datagram, and can do so again (`natlb.health.complaints`)."""
 
 
 def check_servers(reading: Reading, proxies: list[ProxyDraft]) -> None:
@@ -29,6 +33,23 @@ def warn_of_unused_rules(reading: Reading, proxy: ProxyDraft) -> None:
     if checks.disable_on_404 and checks.kind not in ("http", "connect"):
         text = f"'disable-on-404' will be ignored for {proxy.noun} '{proxy.name}' (requires 'option httpchk')."
         reading.say("WARNING", proxy.location, text)
+
+
+def warn_of_short_silences(reading: Reading, proxy: ProxyDraft) -> None:
+    """Say which servers are to be asked again before their silence about a datagram can have meant anything."""
+    if proxy.checks.kind != "udp" or not proxy.is_a("backend"):
+        return
+    for server in proxy.servers:
+        settings = server.settings
+        named = {"inter": settings.inter, "fastinter": settings.fastinter, "downinter": settings.downinter}
+        short = [name for name, seconds in named.items() if seconds is not None and seconds < _SILENCE]
+        if settings.check and short:
+            words, verb = " and ".join(short), "is" if len(short) == 1 else "are"
+            text = (
+                f"{words} {verb} less than the second that 'option udp-check' waits for complaints, of which a host "
+                "has one a second to give; write 1s or more."
+            )
+            reading.say("WARNING", server.location, f"{proxy.noun} '{proxy.name}': server '{server.name}': {text}")
 
 
 def check_own_request(reading: Reading, proxy: ProxyDraft) -> None:

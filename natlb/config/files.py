@@ -1,13 +1,15 @@
 """The files that a configuration is read from.
 
 A directory stands for the `*.cfg` files in it, in the order of their names; hidden files and whatever is no regular
-file are passed over, as HAProxy does. What cannot be read is reported, by HAProxy's sentence.
+file are passed over, as HAProxy does. What cannot be read is reported, by HAProxy's sentence; so is a name that leads
+nowhere, since whoever has put it there means something to be read.
 """
 
 from collections.abc import Sequence
 from errno import ENOENT
 from os import strerror
 from pathlib import Path
+from stat import S_ISREG
 
 from natlb.config.diagnostics import Diagnostic
 
@@ -36,7 +38,9 @@ def _expand(path: str) -> list[str]:
     if not directory.is_dir():
         return [path]
     entries = sorted(directory.iterdir(), key=lambda entry: entry.name)
-    return [str(each) for each in entries if each.suffix == ".cfg" and each.stem[:1] != "." and each.is_file()]
+    named = [each for each in entries if each.suffix == ".cfg" and each.stem[:1] != "."]
+    # Not is_file(), which takes a link that leads nowhere for something else than a file.
+    return [str(each) for each in named if S_ISREG(each.stat().st_mode)]
 
 
 def _cannot_open(path: str, why: str) -> Diagnostic:

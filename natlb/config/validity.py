@@ -46,6 +46,7 @@ def check(reading: Reading) -> None:
         check_validity.warn_of_unused_rules(reading, proxy)
     for proxy in proxies:
         if not proxy.disabled:
+            check_validity.warn_of_short_silences(reading, proxy)
             _warn_of_gaps(reading, proxy)
             _warn_of_idle_sources(reading, proxy)
     told: set[tuple[Location, Location]] = set()

@@ -6,9 +6,9 @@ the interval, so that they do not come in bursts: the place of the n-th server i
 the whole part, which fills the interval evenly however many come. `spread-checks` then keeps them from drifting
 together.
 
-What the answers mean is HAProxy's: see `Judge` for the counter. A change of one server is passed on to those that track
-it. Clients' own connections count too where a server is observed: so many failures in a row, and something is done at
-once, long before the next check is due.
+What the answers mean is HAProxy's: see `Judge` for the counter, and `complaints` for what UDP does not answer. A change
+of one server is passed on to those that track it. Clients' own connections count too where a server is observed: so
+many failures in a row, and something is done at once, long before the next check is due.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, Literal
 
+from natlb.health.complaints import Complaints
 from natlb.health.conversation import Answer, ask
 from natlb.health.server import Cause, CheckSettings, Operation, ServerHealth
 from natlb.health.status import Result, Status
@@ -80,6 +81,7 @@ class Checks:
         self._queue: deque[str] = deque()
         self._asking = 0
         self._ever_added = 0
+        self._complaints = Complaints()
 
     def __getitem__(self, name: str) -> ServerHealth:
         """The health of a server. Raises KeyError for one that is not there."""
@@ -136,6 +138,7 @@ class Checks:
         if health.tracked is not None:
             health.tracked.trackers.remove(health)
         del self._healths[name]
+        self._complaints.forget(health)
         schedule = self._schedules.pop(name, None)
         if schedule is not None:
             _stop(schedule)
@@ -247,7 +250,19 @@ class Checks:
         self._plan(health, interval * (1 + self._spread * (1 - 2 * self._chance())))
 
     def _due(self, health: ServerHealth) -> None:
-        """A server's next check is due: begin it, or let it wait for its turn."""
+        """A server's next check is due: begin it, or let it wait for its turn among those of its host."""
+        schedule = self._schedules[health.name]
+        schedule.timer = None
+        settings = health.settings
+        if settings is not None and settings.question.kind == "udp" and health.checked:
+            seconds = self._complaints.wait(settings.address, self._loop.time())
+            if seconds > 0:
+                schedule.timer = self._loop.call_later(seconds, self._start, health)
+                return
+        self._start(health)
+
+    def _start(self, health: ServerHealth) -> None:
+        """It is a server's turn: begin its check, or let it wait for a place."""
         schedule = self._schedules[health.name]
         schedule.timer = None
         if not health.checked:
@@ -292,6 +307,7 @@ class Checks:
         if settings is None:
             raise AssertionError("a server without checks has no schedule")
         is_up = health.operation is not Operation.STOPPED
+        sent = self._loop.time()
         try:
             answer = await ask(settings.question, settings.address, settings.port, settings.limits, is_up=is_up)
         finally:
@@ -299,7 +315,10 @@ class Checks:
         schedule = self._schedules[health.name]
         schedule.task = None
         schedule.overslept = not schedule.overslept and _overslept(settings, answer)
-        if schedule.overslept:
+        by_datagram = settings.question.kind == "udp"
+        if schedule.overslept or (
+            by_datagram and not self._complaints.believes(health, settings.address, answer, sent)
+        ):
             self._plan(health, 0.0)
             return
         if health.checked:

@@ -8,6 +8,7 @@ looking at it takes from others.
 A datagram knows less. UDP does not confirm anything, and a server is free to be silent about a datagram that is none of
 its protocol's. Only the network speaks up for a host or a port that is not there: by ICMP, which the kernel turns into
 an error of a connected socket. So no news is good news here, and a host that died, or a firewall that drops, passes.
+Whether there may have been news that were not sent is the question of `complaints`.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 _IP_RECVERR: Final = 11  # <linux/in.h>, <linux/in6.h>; the socket module lacks them
 _IPV6_RECVERR: Final = 25
 
-_LONGEST_SILENCE: Final = 1.0
+SILENCE: Final = 1.0
 """Seconds in which the network would have complained about a datagram."""
 _DATAGRAM: Final = b"natlb check\n"
 """What a server is asked, for its author to know what it is when it shows up in a log."""
@@ -72,21 +73,24 @@ class Answer:
     """The application's number, such as HTTP's; 0 for none."""
     duration: float
     """Seconds."""
+    silent: bool = False
+    """Whether it passed because nobody said anything."""
 
 
 async def ask(question: Question, address: str, port: int, limits: Limits, *, is_up: bool = True) -> Answer:
     """Ask the server at `address` and `port` (those of the question's own steps go before). Never raises OSError.
 
-    `is_up` is whether it counts as up so far: only such a server may answer 404 to mean that it wants no more.
+    `is_up` is whether it counts as up so far: only such a server may answer 404 to mean that it wants no more. A
+    datagram has no `limits`: less than the whole second would be no answer.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
     if question.kind == "udp":
-        patience = limits.connecting if limits.answering is None else limits.answering
-        status, info, code = await _datagram(address, port, patience)
+        outcome = await _datagram(address, port)
     else:
-        status, info, code = await _Conversation(question, address, port, limits, is_up).outcome()
-    return Answer(status, _shown(info), code, loop.time() - started)
+        outcome = await _Conversation(question, address, port, limits, is_up).outcome()
+    status, info, code = outcome or (Status.L4OK, "", 0)
+    return Answer(status, _shown(info), code, loop.time() - started, silent=outcome is None)
 
 
 def _shown(info: str) -> str:
@@ -347,20 +351,17 @@ def _remark(step: Expect) -> str:
     return f" comment: {step.comment}" if step.comment else ""
 
 
-async def _datagram(address: str, port: int, timeout: float) -> tuple[Status, str, int]:
-    """Send a UDP datagram. It passes unless the network says within `timeout` that nobody is there.
-
-    An answer ends the wait; silence does after a second at the latest.
-    """
+async def _datagram(address: str, port: int) -> tuple[Status, str, int] | None:
+    """Send a UDP datagram. It passes unless the network says that nobody is there; None is for a second's silence."""
     loop = asyncio.get_running_loop()
     try:
         with _datagram_socket(address) as probe:
-            async with asyncio.timeout(min(timeout, _LONGEST_SILENCE)):
+            async with asyncio.timeout(SILENCE):
                 await loop.sock_connect(probe, (address, port))
                 await loop.sock_sendall(probe, _DATAGRAM)
                 await loop.sock_recv(probe, 1)
     except TimeoutError:
-        return Status.L4OK, "", 0
+        return None
     except OSError as error:
         return Status.L4CON if error.errno in _NOT_THERE else Status.SOCKERR, os.strerror(error.errno or 0), 0
     return Status.L4OK, "", 0

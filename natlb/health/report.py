@@ -49,9 +49,23 @@ def of_change(
     return f"{backup}Server {health.name} {_news(health, cause, before, around, told_of_check)}."
 
 
-def of_backend(name: str) -> str:
-    """The line of a backend whose last server went."""
-    return f"backend '{name}' has no server available!"
+def of_drain(health: ServerHealth, around: Surroundings) -> str:
+    """The line of a server that the operator begins to drain, or drains no more."""
+    if around.drained:
+        news = f"enters drain state{_left(health, around)}"
+    else:
+        news = f"is {'DOWN' if health.operation is Operation.STOPPED else 'UP'} (leaving forced drain)"
+    return f"{'Backup ' if around.backup else ''}Server {health.name} {news}."
+
+
+def of_drain_that_goes_on(health: ServerHealth, *, backup: bool) -> str:
+    """The line of a server that is drained, whatever else has changed."""
+    return f"{'Backup ' if backup else ''}Server {health.name} remains in forced drain mode."
+
+
+def of_backend(name: str) -> tuple[str, str]:
+    """The line of a backend whose last server went, for syslog and for standard error: HAProxy quotes the name once."""
+    return f"backend {name} has no server available!", f"backend '{name}' has no server available!"
 
 
 def _news(health: ServerHealth, cause: Cause, before: Operation, around: Surroundings, told_of_check: bool) -> str:

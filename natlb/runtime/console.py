@@ -5,9 +5,9 @@ This is HAProxy's framing without a socket. Bytes go in with `feed`, `next_line`
 connection ends when nothing more has been sent. After `prompt` it is interactive: replies are followed by `\n> `, and
 the connection lasts until `quit`.
 
-A command counts when its line is whole: what a client that breaks off has not finished is never obeyed. Lines may hold
-several commands, separated by `;`, and end with LF or CR LF. A backslash takes the meaning from a `;`, a space or a
-backslash after it. Words are ended by NUL, as C has it.
+A command is obeyed as soon as it is whole, which it is with the `;` or the LF that ends it; before a LF there may be a
+CR. What a client that breaks off has not finished is never obeyed, and what it has finished before is. A backslash
+takes the meaning from a `;`, a space or a backslash after it. Words are ended by NUL, as C has it.
 """
 
 import inspect
@@ -65,8 +65,6 @@ class Console:
     def next_line(self) -> str | None:
         """Return the next command that is whole, or None if there is none."""
         received = self._received
-        if b"\n" not in received and self.room > 0:
-            return None
         end = received.find(b"\n") + 1 if self._in_payload else _end_of_command(received)
         if not end:
             return None

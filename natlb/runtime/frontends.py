@@ -3,9 +3,11 @@
 import re
 from typing import Final
 
-from natlb.core.service import Intake
+from natlb.core.service import Intake, Service
+from natlb.log import Level, status
 from natlb.runtime.console import Console
 from natlb.runtime.language import Refused, Severity, Words
+from natlb.runtime.running import Running
 
 _RATES: Final = (
     "'set rate-limit' only supports :\n"
@@ -30,6 +32,7 @@ def enable_frontend(console: Console, words: Words) -> str:
     if service.intake is Intake.OPEN:
         raise Refused("All sockets are already enabled.", Severity.NOTICE)
     service.intake = Intake.OPEN
+    _tell(console.running, service, "Resumed")
     return ""
 
 
@@ -41,6 +44,7 @@ def disable_frontend(console: Console, words: Words) -> str:
     if service.intake is Intake.PAUSED:
         raise Refused("All sockets are already disabled.", Severity.NOTICE)
     service.intake = Intake.PAUSED
+    _tell(console.running, service, "Paused")
     return ""
 
 
@@ -92,6 +96,11 @@ def set_rate_limit(console: Console, words: Words) -> str:
     else:
         engine.session_limit = limit or None
     return ""
+
+
+def _tell(running: Running, service: Service, what: str) -> None:
+    alone = (service, None) in running.proxies
+    status(service.name, Level.WARNING, f"{what} {'frontend' if alone else 'proxy'} {service.name}.")
 
 
 def _integer(words: Words, otherwise: str) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from natlb.core.engine import NatEngine
-from natlb.core.pool import Pool, Server
+from natlb.core.pool import AdminState, Pool, Server
 from natlb.core.service import Service
 from natlb.core.stick import StickTable
 from natlb.runtime.language import Level, Refused
@@ -161,6 +161,10 @@ class Running:
     """Called when a command may have changed something."""
     on_shutdown: Callable[[Service], None] = lambda _: None
     """Called when a frontend has been shut down for good."""
+    on_admin: Callable[[Pool, Server, AdminState], None] = lambda *_: None
+    """Called when a server is to be ready, drained or in maintenance, with what it was to be before."""
+    on_weight: Callable[[Pool], None] = lambda _: None
+    """Called when a server of a backend has another weight."""
     tables: Mapping[str, StickTable] = field(default_factory=dict)
     """Stick tables, by the sections that have them."""
     proxies: Sequence[Proxy] = ()

@@ -12,6 +12,7 @@ from typing import Final
 
 from natlb.core.pool import AdminState, Pool, Server
 from natlb.errors import NatlbError
+from natlb.log import notice
 from natlb.runtime.addresses import read
 from natlb.runtime.console import Console
 from natlb.runtime.language import Message, Refused, Reply, Severity, Words
@@ -158,7 +159,7 @@ async def add_server(console: Console, words: Words) -> Reply:
         await running.roster.add(pool, name, words[1:])
     except NatlbError as error:
         raise Refused(str(error)) from error
-    return Message("New server registered.\n", Severity.INFO)
+    return _done(f"{pool.name}/{name}", "New server registered.", end="\n")
 
 
 async def del_server(console: Console, words: Words) -> Reply:
@@ -174,13 +175,24 @@ async def del_server(console: Console, words: Words) -> Reply:
     except NatlbError as error:
         raise Refused(str(error), end="") from error
     running.aimed.pop(f"{pool.name}/{server.name}", None)
-    return Message("Server deleted.", Severity.INFO)
+    return _done(f"{pool.name}/{server.name}", "Server deleted.")
+
+
+def _done(name: str, what: str, end: str = "") -> Message:
+    """Say what was done, to the client and in the log."""
+    notice(f"CLI : 'server {name}' : {what}")
+    return Message(what + end, Severity.INFO)
 
 
 def _set_admin(running: Running, pool: Pool, server: Server, state: AdminState) -> None:
-    pool.set_admin(server, state, running.clock())
-    checks = running.checks
-    (checks.pause if state is AdminState.MAINT else checks.resume)(f"{pool.name}/{server.name}")
+    before, name = server.admin, f"{pool.name}/{server.name}"
+    if state is AdminState.MAINT:
+        running.checks.pause(name)  # while it is still known whether the server was drained
+        pool.set_admin(server, state, running.clock())
+    else:
+        pool.set_admin(server, state, running.clock())
+        running.checks.resume(name)
+    running.on_admin(pool, server, before)
 
 
 def _set_health(running: Running, pool: Pool, server: Server, words: Words) -> str:
@@ -238,6 +250,7 @@ def _set_weight(running: Running, pool: Pool, server: Server, words: Words) -> s
     if weight and weight != server.initial_weight and not pool.dynamic:
         raise Refused(_STATIC)
     pool.set_weight(server, weight, running.clock())
+    running.on_weight(pool)
     return ""
 
 

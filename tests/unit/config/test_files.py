@@ -40,6 +40,30 @@ def test_a_directory_is_its_cfg_files_in_order(tmp_path: Path) -> None:
     assert parsed.config.frontends[0].location.file == str(tmp_path / "10-f.cfg")
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("elsewhere.cfg", "No such file or directory"), ("20.cfg", "Too many levels of symbolic links")],
+)
+def test_a_link_in_a_directory_that_leads_nowhere_is_an_error(tmp_path: Path, target: str, why: str) -> None:
+    (tmp_path / "10.cfg").write_text("global\n    maxconn 940\n")
+    (tmp_path / "20.cfg").symlink_to(target)
+    (tmp_path / ".30.cfg").symlink_to(target)
+    parsed = load([str(tmp_path)], {})
+    assert parsed.exit_status == 1
+    assert said(parsed) == [
+        f"[ALERT]    (1) : config : Cannot open configuration file/directory {tmp_path / '20.cfg'} : {why}"
+    ]
+
+
+def test_a_link_in_a_directory_is_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "written").write_text("global\n    maxconn 940\n")
+    (tmp_path / "10.cfg").symlink_to("written")
+    (tmp_path / "20.cfg").symlink_to(tmp_path)
+    parsed = load([str(tmp_path)], {})
+    assert parsed.config is not None
+    assert parsed.config.maxconn == 940
+
+
 def test_a_directory_without_cfg_files_is_an_error(tmp_path: Path) -> None:
     assert said(load([str(tmp_path)], {})) == [
         f"[ALERT]    (1) : config : Cannot open configuration file/directory {tmp_path} : no .cfg file in it"

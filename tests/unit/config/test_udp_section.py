@@ -340,6 +340,26 @@ def test_what_can_be_done_but_was_hardly_meant_is_a_warning(read: Reader, text: 
 
 
 @pytest.mark.parametrize(
+    ("words", "short"),
+    [
+        ("check inter 999ms", "inter is"),
+        ("check fastinter 1ms downinter 500", "fastinter and downinter are"),
+        ("check", None),
+        ("check inter 1s fastinter 1s downinter 1s", None),
+        ("inter 10ms", None),
+    ],
+)
+def test_who_asks_before_silence_can_mean_anything_is_told(read: Reader, words: str, short: str | None) -> None:
+    section = f"udp-lb u\n    dgram-bind :53\n    server s 192.0.2.1:53 {words}\n{TIMERS}"
+    told = [
+        f"[WARNING]  (1) : config : parsing [t.cfg:3] : udp-lb 'u': server 's': {short} less than the second that "
+        "'option udp-check' waits for complaints, of which a host has one a second to give; write 1s or more."
+    ]
+    assert read(f"{section}    option udp-check\n").lines == (told if short else [])
+    assert read(section).lines == []
+
+
+@pytest.mark.parametrize(
     ("lines", "missing"),
     [
         ("", "'timeout client', 'timeout server'"),

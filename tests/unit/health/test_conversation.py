@@ -19,6 +19,7 @@ from natlb.health.status import Status
 from natlb.questions import CONNECT, Connect, Expect, Question, Send, Step
 from natlb.regex import Pattern, Search
 from tests.garbage import collected_as_in_natlb
+from tests.travel import Loop
 
 from .servers import Behaviour, closed_port, saying, serving, silent_port
 
@@ -113,7 +114,7 @@ def test_a_datagram_that_nobody_complains_about_passes(address: str) -> None:
         answer = check(address, server.getsockname()[1], 0.2, UDP)
         assert server.recv(100) == b"natlb check\n"
     assert outcome(answer) == (Status.L4OK, "")
-    assert 0.2 <= answer.duration < 1
+    assert answer.silent
 
 
 def test_a_datagram_that_is_answered_passes_at_once() -> None:
@@ -128,7 +129,7 @@ def test_a_datagram_that_is_answered_passes_at_once() -> None:
 
     answer = asyncio.run(play())
     assert outcome(answer) == (Status.L4OK, "")
-    assert answer.duration < 1
+    assert not answer.silent
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -138,16 +139,14 @@ def test_a_datagram_to_a_port_where_nobody_is_fails(address: str) -> None:
     assert outcome(check(address, port, 5.0, UDP)) == (Status.L4CON, "Connection refused")
 
 
-@pytest.mark.parametrize(("timeout", "waited"), [(0.1, 0.1), (60.0, 1.0)])
-def test_silence_about_a_datagram_is_over_after_a_second_at_the_latest(timeout: float, waited: float) -> None:
-    with listener("127.0.0.1", socket.SOCK_DGRAM) as server:
-        assert waited <= check(*server.getsockname(), timeout, UDP).duration < waited + 5
+@pytest.mark.parametrize("limits", [Limits(0.1), Limits(60.0), Limits(60.0, 0.1), Limits(0.1, 60.0)])
+def test_silence_about_a_datagram_is_a_whole_second_and_no_more(limits: Limits) -> None:
+    async def play() -> Answer:
+        with listener("127.0.0.1", socket.SOCK_DGRAM) as server:
+            return await ask(UDP, *server.getsockname(), limits)
 
-
-def test_timeout_check_is_how_long_a_datagram_waits_for_complaints() -> None:
-    with listener("127.0.0.1", socket.SOCK_DGRAM) as server:
-        answer = asyncio.run(ask(UDP, *server.getsockname(), Limits(60.0, 0.1)))
-    assert 0.1 <= answer.duration < 0.9
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(play()).duration == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETUNREACH])

@@ -135,4 +135,4 @@ def test_the_lines_of_maintenance_and_of_those_that_are_taken_along() -> None:
 
 
 def test_the_line_of_a_backend_without_servers() -> None:
-    assert report.of_backend("b") == "backend 'b' has no server available!"
+    assert report.of_backend("b") == ("backend b has no server available!", "backend 'b' has no server available!")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from natlb.assembly import Machine, assemble
 from natlb.config.parser import parse
@@ -93,12 +93,12 @@ def _asking(directory: Path) -> Ask:
 
 
 @contextmanager
-def haproxy(config: str) -> Iterator[Ask]:
-    """Run a HAProxy inside the block."""
+def haproxy(config: str, errors: int | IO[str] = subprocess.DEVNULL) -> Iterator[Ask]:
+    """Run a HAProxy inside the block; its standard error goes to `errors`."""
     with socket_directory() as directory:
         file = directory / "haproxy.cfg"
         file.write_text(_with_sockets(config, directory))
-        with subprocess.Popen(["haproxy", "-db", "-f", file], stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(["haproxy", "-db", "-f", file], stderr=errors) as process:
             try:
                 until = time.monotonic() + 60
                 while not (directory / "user").exists() and time.monotonic() < until:

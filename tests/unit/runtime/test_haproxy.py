@@ -1,9 +1,9 @@
 """HAProxy is the oracle: the same commands typed at it and at natlb, with the same configuration, get the same replies.
 
-Each conversation is held in every framing: a command for each connection, all in one line, all in one write, and
-interactively. Between them they have every command of the language. What natlb answers otherwise on purpose stands in
-one table, each with its reason; what may differ because it is measured, in `comparing`. Neither has any traffic here:
-that is what the tests of the lab make, and count.
+Each conversation is held in every framing: a command for each connection, all in one line, all in one write,
+interactively, and in lines that do not end. Between them they have every command of the language. What natlb answers
+otherwise on purpose stands in one table, each with its reason; what may differ because it is measured, in `comparing`.
+Neither has any traffic here: that is what the tests of the lab make, and count.
 """
 
 import re
@@ -521,6 +521,11 @@ _FRAMINGS: dict[str, Callable[[list[str]], list[bytes]]] = {
     "all in one write, as Windows ends lines": lambda commands: ["".join(f"{c}\r\n" for c in commands).encode()],
     "interactive": lambda commands: ["".join(f"{c}\n" for c in ["prompt", *commands, "quit"]).encode()],
     "interactive in one line": lambda commands: [f"prompt;{';'.join(commands)};prompt;get weight x\n".encode()],
+    "a command for each connection, and no end of a line": lambda commands: [
+        f"{command};".encode() for command in commands
+    ],
+    "all in one line that does not end": lambda commands: [f"{';'.join(commands)};".encode()],
+    "interactive in one line that does not end": lambda commands: [f"prompt;{';'.join(commands)};quit;".encode()],
     "numbers before messages": lambda commands: [f"set severity-output number;{';'.join(commands)}\n".encode()],
     "names before messages": lambda commands: [
         f"set severity-output string;prompt;{';'.join(commands)};quit\n".encode()

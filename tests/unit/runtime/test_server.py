@@ -233,6 +233,8 @@ _ANSWERED = {
     "half a line, then the other": ([b"show s", b"ess\n"], ["show sess"]),
     "one byte at a time": ([bytes([byte]) for byte in b"help\n"], ["help"]),
     "a whole line and half of another": ([b"help\nshow s", b"ess\n"], ["help", "show sess"]),
+    "a command without the end of its line": ([b"help;"], ["help"]),
+    "the same, and half of another": ([b"help;show s", b"ess;"], ["help", "show sess"]),
     "no text at all": ([b"\xff\xfe\n"], ["\ufffd\ufffd"]),
     "as the Datadog agent does": ([b"show backend;show stat\r\n"], ["show backend", "show stat"]),
 }
@@ -251,13 +253,21 @@ def test_each_command_is_answered_and_followed_by_an_empty_line(
     assert run(story()) == expected
 
 
-@pytest.mark.parametrize("pieces", [[b"show sess"], [b""], [b"help;show sess"]])
-def test_a_line_that_is_broken_off_is_not_obeyed(running: Running, path: Path, pieces: list[bytes]) -> None:
+@pytest.mark.parametrize("pieces", [[b"show sess"], [b""], [b"help\\;show sess"]])
+def test_a_command_that_is_broken_off_is_not_obeyed(running: Running, path: Path, pieces: list[bytes]) -> None:
     async def story() -> str:
         async with serving(running, Access(str(path))) as client:
             return await said(await client(), *pieces, then_close=True)
 
     assert run(story()) == ""
+
+
+def test_what_was_whole_before_a_command_was_broken_off_is_obeyed(running: Running, path: Path) -> None:
+    async def story() -> str:
+        async with serving(running, Access(str(path))) as client:
+            return await said(await client(), b"show cli level;show sess", then_close=True)
+
+    assert run(story()) == "operator\n\n"
 
 
 def test_an_interactive_client_is_served_until_it_quits(running: Running, path: Path) -> None:
