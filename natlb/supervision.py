@@ -19,7 +19,7 @@ from natlb.config.model import Config
 from natlb.core.engine import BYPASSED_AFTER
 from natlb.core.events import EndReason, ServerTried
 from natlb.core.flow import Connection, ends
-from natlb.core.pool import AdminState, Pool, Server
+from natlb.core.pool import Pool, Server
 from natlb.core.states import FINISHED
 from natlb.datapath import host
 from natlb.health import report
@@ -103,6 +103,7 @@ class Supervisor:
         checks = Checks(
             self._on_health,
             self._on_check,
+            self._on_drain,
             spread_percent=config.spread_checks,
             longest_spread=config.max_spread_checks,
             most_at_once=max(_FEWEST_CHECKS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),
@@ -117,7 +118,10 @@ class Supervisor:
                     known.add(name)
                     check = None if backend.disabled else server.check
                     settings = None if check is None else check_settings(backend, server, check)
-                    checks.add(name, settings, track=server.track, maintenance=server.disabled)
+                    health = checks.add(name, settings, track=server.track, maintenance=server.disabled)
+                    if health.maintained_through is not None:
+                        pool, running = self._found(health)
+                        pool.set_health(running, healthy=False, now=time.monotonic())
         return checks
 
     def _on_health(self, health: ServerHealth, cause: Cause, before: Operation) -> None:
@@ -132,7 +136,7 @@ class Supervisor:
             backups=pool.usable_backups,
             live=running.live,
             queued=running.queued if health.operation is Operation.STOPPED else pool.queued,
-            drained=running.admin is AdminState.DRAIN,
+            drained=running.drained,
         )
         told = pool.name in self._logging_checks
         level = Urgency.ALERT if health.operation is Operation.STOPPED else Urgency.NOTICE
@@ -146,6 +150,12 @@ class Supervisor:
         self._settle()
         if had_servers and not pool.usable:
             status(pool.name, Urgency.EMERG, report.of_backend(pool.name))
+
+    def _on_drain(self, health: ServerHealth) -> None:
+        """The server that this one tracks is drained, or no more: so is this one."""
+        pool, running = self._found(health)
+        pool.drain_along(running, health.drained_through is not None, time.monotonic())
+        self._settle()
 
     def _on_check(self, health: ServerHealth) -> None:
         """A check came to something new."""

@@ -179,8 +179,9 @@ async def del_server(console: Console, words: Words) -> Reply:
 
 def _set_admin(running: Running, pool: Pool, server: Server, state: AdminState) -> None:
     pool.set_admin(server, state, running.clock())
-    checks = running.checks
-    (checks.pause if state is AdminState.MAINT else checks.resume)(f"{pool.name}/{server.name}")
+    checks, name = running.checks, f"{pool.name}/{server.name}"
+    checks.drain(name, state is AdminState.DRAIN)
+    (checks.pause if state is AdminState.MAINT else checks.resume)(name)
 
 
 def _set_health(running: Running, pool: Pool, server: Server, words: Words) -> str:

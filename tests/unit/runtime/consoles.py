@@ -83,6 +83,10 @@ class Doctor:
     def resume(self, name: str) -> None:
         self.told.append((name, "resume"))
 
+    def drain(self, name: str, drained: bool) -> None:
+        if drained:
+            self.told.append((name, "drain"))
+
     def enable(self, name: str) -> None:
         self._check(name, "enable")
 

@@ -52,6 +52,20 @@ backend six
     stick-table type ipv6 size 2 store gpc0
 backend num
     stick-table type integer size 100 expire 30s store gpc0
+backend followed
+    server s1 127.0.0.1:14446 check inter 1h
+    server t 127.0.0.1:14447 track s1
+    server u 127.0.0.1:14447 track t slowstart 1h
+    server d 127.0.0.1:14447 track s1 disabled
+    server w 127.0.0.1:14447 track s1 weight 0
+    server b 127.0.0.1:14448 backup
+    server slow 127.0.0.1:14449 slowstart 1h
+backend behind
+    server first 127.0.0.1:14446 track off
+    server off 127.0.0.1:14446 check inter 1h disabled
+    server second 127.0.0.1:14446 track off
+    server third 127.0.0.1:14446 track second
+    server fourth 127.0.0.1:14446
 """
 
 _CONVERSATIONS = {
@@ -469,6 +483,88 @@ _CONVERSATIONS = {
         show stat nodes 7 -1
         clear counters all
         show stat checked 7 -1
+    """,
+    "what those look like that track": """
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/s1 health up
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/s1 state drain
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/t state drain
+        show servers state followed
+        set server followed/s1 state ready
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/t state ready
+        show stat followed 7 -1
+        show servers state followed
+        disable health followed/s1
+        show stat followed 7 -1
+        set server followed/s1 state maint
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/t state drain
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/s1 state ready
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/t state maint
+        set server followed/s1 state drain
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/t state ready
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/s1 state maint
+        show servers state followed
+        set server followed/s1 state drain
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/s1 health stopping
+        show stat followed 7 -1
+        show servers state followed
+        set server followed/d state ready
+        show stat followed 7 -1
+        show servers state
+        set server followed/s1 health down
+        show stat followed 7 -1
+        set server followed/s1 health up
+        show stat followed 7 -1
+        show servers state
+        set server followed/s1 state ready
+        show stat followed 7 -1
+        show servers state
+    """,
+    "what those look like that track one that is disabled": """
+        show stat behind 7 -1
+        show servers state behind
+        set server behind/fourth state drain
+        show stat behind 7 -1
+        disable health behind/off
+        set server behind/off state drain
+        show stat behind 7 -1
+        set server behind/off state ready
+        show stat behind 7 -1
+    """,
+    "what slow starts look like": """
+        show servers state followed
+        disable server followed/slow
+        show servers state followed
+        enable server followed/slow
+        show servers state followed
+        show stat followed 4 -1
+        set server followed/slow state drain
+        show servers state followed
+        show stat followed 4 -1
+        set server followed/slow state ready
+        show servers state followed
+        show stat followed 4 -1
+        set server followed/slow health stopping
+        show servers state followed
     """,
     "what frontends look like": """
         show stat other 1 0
