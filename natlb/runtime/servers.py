@@ -7,12 +7,11 @@ commands ends a connection; whatever changes holds for the next one.
 import contextlib
 import re
 from collections.abc import Awaitable
-from ipaddress import ip_address
 from typing import Final
 
 from natlb.core.pool import AdminState, Pool, Server
 from natlb.errors import NatlbError
-from natlb.runtime.addresses import read
+from natlb.runtime.addresses import plain, read
 from natlb.runtime.console import Console
 from natlb.runtime.language import Message, Refused, Reply, Severity, Words
 from natlb.runtime.running import Running
@@ -248,13 +247,13 @@ async def _set_address(running: Running, pool: Pool, server: Server, words: Word
         address = read(words[0])
     except ValueError:
         raise Refused(f"Invalid addr '{words[0]}' {_BY}", Severity.WARNING) from None
-    before = ip_address(server.address)
-    told = "no need to change the addr" if address == before else f"IP changed from '{before}' to '{address}'"
+    before, after = plain(server.address), plain(address.packed)
+    told = "no need to change the addr" if after == before else f"IP changed from '{before}' to '{after}'"
     port = server.port
     if words[1:2] == ["port"]:
         port, said = _new_port(server, words[2] if len(words) > 2 else "")
         told += f", {said}"
-    if (address, port) != (before, server.port):
+    if (after, port) != (before, server.port):
         try:
             await running.roster.move(pool, server, address.packed, port)
         except NatlbError as error:

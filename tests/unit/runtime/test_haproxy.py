@@ -361,6 +361,7 @@ _CONVERSATIONS = {
         set table four key 1.2.3.4 data.conn_cnt x
         set table six key ::1 data.gpc0 1
         set table six key 1.2.3.4 data.gpc0 1
+        set table six key ::ffff:44.1.1.0 data.gpc0 1
         show table six
         set table num key 5 data.gpc0 1
         set table num key abc data.gpc0 1
