@@ -133,11 +133,10 @@ class Roster:
             del self._written[server]
             self._retire(self._origins.pop(server), sources_of([server]))
 
-    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None) -> None:
+    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None, offset: int) -> None:
         """Lead the next connections of a server elsewhere. Raises NatlbError, having changed nothing."""
         async with self._one_at_a_time:
             backend = self._backends[pool.name]
-            offset = server.port_offset if port is None else 0
             place = server_address(ip_address(address), str(ip_address(address)))
             written = replace(self._written[server], address=place, port=port, port_offset=offset)
             elsewhere = await asyncio.to_thread(self._make, backend, written)

@@ -30,8 +30,8 @@ class Roster(Protocol):
     async def remove(self, pool: Pool, server: Server) -> None:
         """Let a server go that has no connections left, and that no rule and no other server needs."""
 
-    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None) -> None:
-        """Lead the next connections of a server elsewhere."""
+    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None, offset: int) -> None:
+        """Lead the next connections of a server elsewhere: with `port` None to the client's port, and `offset` more."""
 
     def aim(self, pool: Pool, server: Server, *, address: bytes | None = None, port: int | None = None) -> None:
         """Check a server at another address or port: with None as before, with port 0 at the server's own.

@@ -23,6 +23,7 @@ _MOST_DIGITS: Final = 18
 """Digits of a number that are read: more than any that is allowed has."""
 _DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MOST_PORT: Final = 65535
+_PORTS: Final = 65536
 _BY: Final = "by 'stats socket command'"
 _SETTINGS: Final = (
     "addr | agent | agent-addr | agent-port | agent-send | check-addr | check-port | fqdn | health | ssl | state | "
@@ -249,32 +250,41 @@ async def _set_address(running: Running, pool: Pool, server: Server, words: Word
         raise Refused(f"Invalid addr '{words[0]}' {_BY}", Severity.WARNING) from None
     before, after = plain(server.address), plain(address.packed)
     told = "no need to change the addr" if after == before else f"IP changed from '{before}' to '{after}'"
-    port = server.port
+    port, offset = server.port, server.port_offset
     if words[1:2] == ["port"]:
-        port, said = _new_port(server, words[2] if len(words) > 2 else "")
+        checked_at, _ = running.checked_at(f"{pool.name}/{server.name}")
+        port, offset, said = _new_port(server, words[2] if len(words) > 2 else "", bool(checked_at))
         told += f", {said}"
-    if (after, port) != (before, server.port):
+    if (after, port, offset) != (before, server.port, server.port_offset):
         try:
-            await running.roster.move(pool, server, address.packed, port)
+            await running.roster.move(pool, server, address.packed, port, offset)
         except NatlbError as error:
             raise Refused(str(error)) from error
     return Message(f"{told} {_BY}\n", Severity.WARNING)
 
 
-def _new_port(server: Server, word: str) -> tuple[int | None, str]:
-    """Return a server's port when it was told to be `word`, and what is to be said about it."""
+def _new_port(server: Server, word: str, checked_elsewhere: bool) -> tuple[int | None, int, str]:
+    """Return a server's port and offset when it was told that its port is `word`, and what is to be said about it.
+
+    Where checks go to the server's own port, it cannot become one that keeps the clients'.
+    """
+    as_it_is = server.port, server.port_offset
     found = _number(word)
     if found is None:
-        return server.port, f"problem converting port '{word}' to an int"
-    if word[0] in "+-":
-        return server.port, _NO_PORT_MAP
+        return *as_it_is, f"problem converting port '{word}' to an int"
     port, _ = found
+    before = f"+{server.port_offset % _PORTS}" if server.port is None else str(server.port)
+    if word[0] in "+-":
+        if server.port is not None and not checked_elsewhere:
+            return *as_it_is, _NO_PORT_MAP
+        if server.port is None and (port - server.port_offset) % _PORTS == 0:
+            return *as_it_is, "no need to change the port"
+        return None, port % _PORTS, f"port changed from '{before}' to '{word[0]}{abs(port) % _PORTS}'"
     if not 0 < port <= _MOST_PORT:
-        return server.port, f"invalid port '{word}'"
+        return *as_it_is, f"invalid port '{word}'"
     if port == server.port:
-        return port, "no need to change the port"
-    before = f"{server.port_offset:+d}" if server.port is None else str(server.port)
-    return port, f"port changed from '{before}' to '{port}'"
+        return *as_it_is, "no need to change the port"
+    return port, 0, f"port changed from '{before}' to '{port}'"
 
 
 def _number(word: str) -> tuple[int, str] | None:

@@ -94,9 +94,9 @@ class Stage:
         asyncio.run(self.roster.add(self.pool, name, words))
         return self.pool.servers[name]
 
-    def move(self, name: str, address: str, port: int | None) -> None:
+    def move(self, name: str, address: str, port: int | None, offset: int = 0) -> None:
         server = self.pool.servers[name]
-        asyncio.run(self.roster.move(self.pool, server, ip_address(address).packed, port))
+        asyncio.run(self.roster.move(self.pool, server, ip_address(address).packed, port, offset))
 
     def remove(self, name: str) -> None:
         asyncio.run(self.roster.remove(self.pool, self.pool.servers[name]))
@@ -260,6 +260,14 @@ def test_a_server_without_a_port_is_given_one_and_no_offset(staged) -> None:
     assert stage.pool.servers["new"].endpoint(8888) == (bytes([44, 5, 5, 5]), (80).to_bytes(2))
     stage.move("new", "44.6.6.6", 80)
     assert "44.6.6.6:80" in stage.kernel.servers
+
+
+def test_a_server_that_is_told_to_keep_the_clients_port_is_diverted_there(staged) -> None:
+    stage = staged()
+    stage.add("new 44.5.5.5:80")
+    stage.move("new", "44.5.5.5", None, 1000)
+    assert stage.pool.servers["new"].endpoint(8888) == (bytes([44, 5, 5, 5]), (9888).to_bytes(2))
+    assert "44.5.5.5:9888" in stage.kernel.servers
 
 
 # -- health

@@ -45,7 +45,8 @@ class Recruits:
     async def remove(self, pool: Pool, server: Server) -> None:
         pool.remove(server)
 
-    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None) -> None:
+    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None, offset: int) -> None:
+        server.port_offset = offset
         pool.move(server, address, port)
 
     def __init__(self, *checked: str) -> None:

@@ -184,6 +184,21 @@ _CONVERSATIONS = {
         set server nodes/server1 addr 127.0.0.1 foo 12
         set server nodes/server1 addr ::1
         set server nodes/server1 addr 127.0.0.1 port 14444
+        set server checked/s1 addr 127.0.0.1 port +0
+        set server checked/s1 check-port 8080
+        set server checked/s1 addr 127.0.0.1 port +0
+        show servers state checked
+        set server checked/s1 addr 127.0.0.1 port -0
+        set server checked/s1 addr 127.0.0.2 port +10
+        show servers state checked
+        set server checked/s1 addr 127.0.0.2 port +10
+        set server checked/s1 addr 127.0.0.1 port -10
+        show servers state checked
+        set server checked/s1 addr 127.0.0.3
+        set server checked/s1 addr 127.0.0.1 port +70000
+        set server checked/s1 addr 127.0.0.1 port x
+        set server checked/s1 addr 127.0.0.1 port 33
+        show servers state checked
     """,
     "frontends": """
         enable frontend
