@@ -45,12 +45,24 @@ class Diverting(Protocol):
         """Divert packets of these servers from now on, and of no others. Raises DatapathError."""
 
 
+class Inheriting(Protocol):
+    """The health of a server, which it may have from the one that it tracks."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether new connections may go there."""
+
+    @property
+    def drained_through(self) -> object | None:
+        """The tracked server, when it is drained and takes this one along."""
+
+
 class Checking(Protocol):
     """What a roster asks of the health checks, where servers go by `backend/server`."""
 
     def add(
         self, name: str, settings: CheckSettings | None, *, track: str | None = None, maintenance: bool = False
-    ) -> object:
+    ) -> Inheriting:
         """Take on a server. Raises ValueError if there is none to `track`."""
 
     def remove(self, name: str) -> None:
@@ -103,7 +115,8 @@ class Roster:
             written, server = await asyncio.to_thread(self._read, backend, taken, [name, *words])
             await self._divert({*self._origins, server}, origins(server, self._entrances(backend)))
             settings = None if written.check is None else check_settings(backend, written, written.check)
-            self._check(written, f"{pool.name}/{name}", settings)
+            health = self._check(written, f"{pool.name}/{name}", settings)
+            server.healthy, server.drained_along = health.healthy, health.drained_through is not None
             self._enter(backend, written, server)
             pool.add(server)
 
@@ -120,11 +133,10 @@ class Roster:
             del self._written[server]
             self._retire(self._origins.pop(server), sources_of([server]))
 
-    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None) -> None:
+    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None, offset: int) -> None:
         """Lead the next connections of a server elsewhere. Raises NatlbError, having changed nothing."""
         async with self._one_at_a_time:
             backend = self._backends[pool.name]
-            offset = server.port_offset if port is None else 0
             place = server_address(ip_address(address), str(ip_address(address)))
             written = replace(self._written[server], address=place, port=port, port_offset=offset)
             elsewhere = await asyncio.to_thread(self._make, backend, written)
@@ -161,14 +173,15 @@ class Roster:
         """Divert what comes from places that are diverted already, for as long as connections go there."""
         self._retire(origins_, sources)
 
-    def _check(self, written: ServerConfig, name: str, settings: CheckSettings | None) -> None:
+    def _check(self, written: ServerConfig, name: str, settings: CheckSettings | None) -> Inheriting:
         """Have a new server checked, once that is asked for (`enable health`), as HAProxy does."""
         try:
-            self._checks.add(name, settings, track=written.track, maintenance=written.disabled)
+            health = self._checks.add(name, settings, track=written.track, maintenance=written.disabled)
         except ValueError:
             raise ConfigError(f"unable to find the server '{written.track}' to track.") from None
         if settings is not None:
             self._checks.disable(name)
+        return health
 
     def _point(self, pool: Pool, written: ServerConfig) -> None:
         """Have a server checked where it is, or where it was said to be checked."""

@@ -115,6 +115,7 @@ class Supervisor:
         checks = Checks(
             self._on_health,
             self._on_check,
+            self._on_drain,
             spread_percent=config.spread_checks,
             longest_spread=config.max_spread_checks,
             most_at_once=max(_FEWEST_CHECKS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),
@@ -129,7 +130,10 @@ class Supervisor:
                     known.add(name)
                     check = None if backend.disabled else server.check
                     settings = None if check is None else check_settings(backend, server, check)
-                    checks.add(name, settings, track=server.track, maintenance=server.disabled)
+                    health = checks.add(name, settings, track=server.track, maintenance=server.disabled)
+                    if health.maintained_through is not None:
+                        pool, running = self._found(health)
+                        pool.set_health(running, healthy=False, now=time.monotonic())
         return checks
 
     def _on_health(self, health: ServerHealth, cause: Cause, before: Operation) -> None:
@@ -168,6 +172,13 @@ class Supervisor:
         elif pool not in self._without_servers:
             self._without_servers.add(pool)
             status(pool.name, Urgency.EMERG, *report.of_backend(pool.name))
+
+    def _on_drain(self, health: ServerHealth) -> None:
+        """The server that this one tracks is drained, or no more: so is this one."""
+        pool, running = self._found(health)
+        pool.drain_along(running, health.drained_through is not None, time.monotonic())
+        self._settle()
+        self.look_at(pool)
 
     def _on_check(self, health: ServerHealth) -> None:
         """A check came to something new."""
@@ -225,5 +236,5 @@ def _surroundings(pool: Pool, server: Server, health: ServerHealth) -> Surroundi
         backups=pool.usable_backups,
         live=server.live,
         queued=server.queued if health.operation is Operation.STOPPED else pool.queued,
-        drained=server.admin is AdminState.DRAIN,
+        drained=server.drained,
     )

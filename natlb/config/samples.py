@@ -3,8 +3,8 @@
     src     dst_port     nbsrv(nodes)     src_conn_rate(clients)     src,ipmask(24)     dst_port,mod(2)
 
 A sample begins with a fact, and converters may follow, each after a comma. `FACTS` and `CONVERTERS` are all that there
-are; what else HAProxy 2.6 knows is refused, and what reads the data of a connection with that reason. A name that a
-fact or converter takes, of a section or a server, is kept as a `Reference` and looked up when all sections are known.
+are; what else HAProxy 2.6 knows is refused, with the reason where natlb will never have it. A name that a fact or
+converter takes, of a section or a server, is kept as a `Reference` and looked up when all sections are known.
 """
 
 import re
@@ -53,6 +53,29 @@ _LAYER_7: Final = (
         HTTP,
     ),
 )
+
+_OF_A_SOCKET: Final = (
+    "is of one listening socket; natlb counts by frontends, and not by 'bind' lines: use 'fe_conn', 'fe_id', 'dst' or "
+    "'dst_port'."
+)
+_ALIKE: Final = (
+    "is not of the connection; natlb's rules go by packets and counters, so that 'natlb replay' decides alike:"
+)
+_BY_CHANCE: Final = f"{_ALIKE} use 'balance random' and weights."
+_BY_THE_CLOCK: Final = f"{_ALIKE} use 'set server' on the stats socket when the time has come."
+_OF_BYTES: Final = (
+    "counts the bytes of a key; natlb's tables count connections: use 'conn_rate', 'conn_cur' or 'sess_rate'."
+)
+_OF_ENDS: Final = "is of one of a proxy's two connections; natlb has a single one: use 'src', 'dst' and their ports."
+
+_OTHERS: Final = (
+    (re.compile(r"(dst_conn|so_id|so_name)\b"), _OF_A_SOCKET),
+    (re.compile(r"(rand|uuid)\b"), _BY_CHANCE),
+    (re.compile(r"date(_us)?\b"), _BY_THE_CLOCK),
+    (re.compile(r"(src|sc[0-9]?)_k?bytes_(in|out)"), _OF_BYTES),
+    (re.compile(r"[bf]c_(src|dst|err|rcvd_proxy|rtt|unacked|sacked|retrans|fackets|lost|reordering)"), _OF_ENDS),
+)
+"""What is no matter of layer 7, and not there all the same."""
 
 _CALL: Final = re.compile(r"([A-Za-z0-9_.-]+)(?:\(([^()]*)\))?")
 
@@ -186,7 +209,7 @@ def mask(word: str, bits: int) -> IPv4Address | IPv6Address:
 
 def why_not(fetch: str) -> str | None:
     """Why natlb will never have this fetch; None if it may."""
-    return next((reason for pattern, reason in _LAYER_7 if pattern.match(fetch)), None)
+    return next((reason for pattern, reason in (*_LAYER_7, *_OTHERS) if pattern.match(fetch)), None)
 
 
 def read_sample(reading: Reading, word: str, location: Location) -> Sample:

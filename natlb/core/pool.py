@@ -76,6 +76,7 @@ class Server:
         "changed",
         "counters",
         "dequeued",
+        "drained_along",
         "gave_up",
         "healthy",
         "id",
@@ -154,6 +155,8 @@ class Server:
         self.throttle = WHOLE
         """The part of its weight that counts, in sixteenths."""
         self.admin = admin
+        self.drained_along = False
+        """Whether it is drained with a server that it tracks, whatever is wanted of itself."""
         self.sources = sources
         self.shutdown_on_down = shutdown_on_down
         """Whether its connections are shut down when it goes down (`on-marked-down shutdown-sessions`)."""
@@ -198,7 +201,12 @@ class Server:
     @property
     def usable(self) -> bool:
         """Whether new connections may go here."""
-        return self.healthy and self.weight > 0 and self.admin is _READY
+        return self.healthy and self.weight > 0 and self.admin is _READY and not self.drained_along
+
+    @property
+    def drained(self) -> bool:
+        """Whether it is drained, itself or with the server that it tracks."""
+        return self.admin is AdminState.DRAIN or self.drained_along
 
     @property
     def share(self) -> int:
@@ -454,8 +462,10 @@ class Pool:
         size = 4 if len(flow) == _IPV4_FLOW else 16
         if len(server.address) != size:
             return Obstacle.FAMILY
-        if server.admin is not AdminState.READY:
-            return Obstacle.MAINT if server.admin is AdminState.MAINT else Obstacle.DRAIN
+        if server.admin is AdminState.MAINT:
+            return Obstacle.MAINT
+        if server.drained:
+            return Obstacle.DRAIN
         if not server.healthy:
             return Obstacle.DOWN
         if not server.weight:
@@ -575,6 +585,13 @@ class Pool:
             server.changed = now
         server.admin = admin
         self._changed(server, came_back, was_away, now)
+
+    def drain_along(self, server: Server, drained: bool, now: float) -> None:
+        """Record whether the server that this one tracks is drained, and this one with it."""
+        if drained is not server.drained_along:
+            server.changed = now
+        server.drained_along = drained
+        self._changed(server, came_back=False, was_away=server.away, now=now)
 
     def set_weight(self, server: Server, weight: int, now: float) -> None:
         """Give a server another weight, 0 to 256. Only a `dynamic` pool follows any."""

@@ -58,6 +58,7 @@ class Checks:
         self,
         on_change: OnChange,
         on_report: OnReport = lambda _: None,
+        on_drain: OnReport = lambda _: None,
         *,
         spread_percent: float = 0,
         longest_spread: float | None = None,
@@ -66,12 +67,14 @@ class Checks:
     ) -> None:
         """Begin with no server.
 
+        `on_drain` is told of servers that are drained with the one that they track, and when they no longer are.
         `spread_percent` is how far from its interval a check may be, at random; `longest_spread` bounds the seconds
         from the first server's first check to the last one's. `chance` draws from 0 to 1.
         """
         self._loop = asyncio.get_running_loop()
         self._on_change = on_change
         self._on_report = on_report
+        self._on_drain = on_drain
         self._spread = spread_percent / 100
         self._longest_spread = longest_spread
         self._most_at_once = most_at_once
@@ -183,6 +186,14 @@ class Checks:
         health.in_maintenance = False
         if before and not health.maintained:
             self._leave_maintenance(health)
+
+    def drain(self, name: str, drained: bool) -> None:
+        """Note whether a server is to get no new connections, and take those along that track it."""
+        health = self._healths[name]
+        before = health.drained
+        health.in_drain = drained
+        if health.drained is not before:
+            self._drain_trackers(health)
 
     def enable(self, name: str) -> None:
         """Let a server be checked again. Raises ValueError, with HAProxy's words, for one without checks."""
@@ -363,6 +374,12 @@ class Checks:
         for tracker in health.trackers:
             if not tracker.in_maintenance:
                 self._enter_maintenance(tracker)
+
+    def _drain_trackers(self, health: ServerHealth) -> None:
+        for tracker in health.trackers:
+            self._on_drain(tracker)
+            if not tracker.in_drain:
+                self._drain_trackers(tracker)
 
     def _leave_maintenance(self, health: ServerHealth) -> None:
         if health.enabled:

@@ -1,7 +1,8 @@
 """What is known of the health of one server, and how HAProxy's statistics put it.
 
 A server that is not checked is known too: it is up. One that tracks another has no checks of its own; it is what the
-other is. Maintenance stops a server here as well, as it does in HAProxy, and pauses its checks.
+other is, drained and in maintenance as well. Maintenance stops a server here, as it does in HAProxy, and pauses its
+checks; that it is drained is all the same to its checks, and only known here for those that track it.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ _RISE, _FALL = 2, 3
 
 # The bits of `srv_check_state` in `show servers state`.
 _IN_PROGRESS, _CONFIGURED, _ENABLED, _PAUSED = 1, 2, 4, 8
+
+# Those of `srv_admin_state` that come from the server that is tracked.
+_MAINTAINED_THROUGH, _DRAINED_THROUGH = 2, 16
 
 
 class Operation(IntEnum):
@@ -89,6 +93,8 @@ class ServerHealth:
         """Whether it is checked: `disable health` and `enable health`."""
         self.in_maintenance = False
         """Whether the operator took it out."""
+        self.in_drain = False
+        """Whether the operator drains it."""
         self.operation = Operation.RUNNING
         self.failed_checks = 0
         self.times_down = 0
@@ -115,6 +121,16 @@ class ServerHealth:
     def maintained(self) -> bool:
         """Whether it is in maintenance, itself or with the server that it tracks."""
         return self.in_maintenance or self.maintained_through is not None
+
+    @property
+    def drained_through(self) -> "ServerHealth | None":
+        """The tracked server, when it is drained and takes this one along."""
+        return self.tracked if self.tracked is not None and self.tracked.drained else None
+
+    @property
+    def drained(self) -> bool:
+        """Whether it is drained, itself or with the server that it tracks."""
+        return self.in_drain or self.drained_through is not None
 
     @property
     def healthy(self) -> bool:
@@ -160,11 +176,11 @@ class ServerHealth:
         return self._seconds_down + (now - self.changed_at if self.operation is Operation.STOPPED else 0.0)
 
     def status(self, *, draining: bool = False) -> str:
-        """The column `status` of `show stat`; `draining` is for servers that the operator drains."""
-        if self.in_maintenance:
-            return "MAINT"
+        """The column `status` of `show stat`; `draining` is for servers that are drained."""
         if (through := self.maintained_through) is not None:
             return f"MAINT (via {through.name})"
+        if self.in_maintenance:
+            return "MAINT"
         origin = self.origin
         judge, checked = origin.judge, origin.enabled
         if self.operation is Operation.STOPPED:
@@ -209,7 +225,7 @@ class ServerHealth:
         return shown
 
     def state(self) -> dict[str, int]:
-        """The columns of `show servers state` that health has to fill."""
+        """The columns of `show servers state` that health has to fill; of `srv_admin_state`, what is inherited."""
         bits = 0
         if self.settings is not None:
             bits = _CONFIGURED | (_IN_PROGRESS if self.running else 0)
@@ -217,6 +233,8 @@ class ServerHealth:
                 bits |= _ENABLED | (_PAUSED if self.maintained else 0)
         return {
             "srv_op_state": int(self.operation),
+            "srv_admin_state": (_MAINTAINED_THROUGH if self.maintained_through is not None else 0)
+            | (_DRAINED_THROUGH if self.drained_through is not None else 0),
             "srv_check_status": self.last.status.number,
             "srv_check_result": int(Result.UNKNOWN if self.running else self.last.status.result),
             "srv_check_health": self.judge.health,

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from ipaddress import ip_address
 from typing import Final
 
 from natlb.core.flow import Endpoint
@@ -131,7 +130,7 @@ def hostname() -> str:
 
 
 def _written(address: bytes) -> str:
-    return ".".join(map(str, address)) if len(address) == 4 else str(ip_address(address))
+    return ".".join(map(str, address)) if len(address) == 4 else socket.inet_ntop(socket.AF_INET6, address)
 
 
 def _ms(seconds: float | None) -> str:

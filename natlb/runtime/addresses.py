@@ -1,5 +1,6 @@
-"""Addresses and tuples as text, as HAProxy writes them: `44.1.1.1:40312`, `[fd44::1]:40312`."""
+"""Addresses and tuples as text, as HAProxy writes them: `44.1.1.1:40312`, `[fd44::1]:40312`, `::ffff:44.1.1.1`."""
 
+import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from natlb.core.flow import FlowKey, ends
@@ -22,9 +23,12 @@ def endpoints(key: FlowKey) -> tuple[str, str]:
 def written(address: bytes, port: bytes) -> str:
     """Return an endpoint as text; `address` is 4 or 16 bytes, `port` 2."""
     number = int.from_bytes(port, "big")
-    return f"[{ip_address(address)}]:{number}" if len(address) == 16 else f"{ip_address(address)}:{number}"
+    return f"[{plain(address)}]:{number}" if len(address) == 16 else f"{plain(address)}:{number}"
 
 
 def plain(address: bytes) -> str:
-    """Return an address, 4 or 16 bytes, as text."""
-    return str(ip_address(address))
+    """Return an address, 4 or 16 bytes, as text: as C's library writes it, an IPv4 address within an IPv6 one as such.
+
+    `ipaddress` writes that as hexadecimal, in some versions of Python.
+    """
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from natlb.runtime.console import Console
-from natlb.runtime.language import Level, Message, Refused, Severity, Words
+from natlb.runtime.language import Level, Message, Refused, Reply, Severity, Words
 
 _TIME: Final = re.compile(r"([0-9]{1,10})(us|ms|s|m|h|d)?", re.ASCII)
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -37,6 +37,27 @@ def become_user(console: Console, _: Words) -> str:
 def become_operator(console: Console, _: Words) -> str:
     """`operator`."""
     console.level = Level.OPERATOR
+    return ""
+
+
+def set_experimental(console: Console, words: Words) -> Reply:
+    """`experimental-mode [on|off]`: clients say so before commands that they take for experimental."""
+    return _switch(console, "experimental-mode", words)
+
+
+def set_expert(console: Console, words: Words) -> Reply:
+    """`expert-mode [on|off]`."""
+    return _switch(console, "expert-mode", words)
+
+
+def _switch(console: Console, mode: str, words: Words) -> Reply:
+    """Turn on a mode, which allows nothing that is not allowed without it, or off, or tell which it is."""
+    if not words:
+        return Message(f"{mode} is {'ON' if mode in console.modes else 'OFF'}\n", Severity.INFO)
+    if words[0] == "on":
+        console.modes.add(mode)
+    else:
+        console.modes.discard(mode)
     return ""
 
 

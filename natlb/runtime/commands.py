@@ -29,6 +29,8 @@ _COMMANDS: Final = (
     Command(("help",), _USER, "", "", clients.show_help),
     Command(("prompt",), _USER, "", "", clients.toggle_prompt),
     Command(("quit",), _USER, "", "", clients.leave),
+    Command(("experimental-mode",), _ADMIN, "", "", clients.set_experimental),
+    Command(("expert-mode",), _ADMIN, "", "", clients.set_expert),
     Command(("user",), _USER, "user", "lower the level of the current CLI session to user", clients.become_user),
     Command(
         ("operator",),
@@ -283,6 +285,7 @@ _NO_CONTENT: Final = "natlb forwards packets and never reads what they carry."
 _NO_DNS: Final = "natlb resolves names when it reads its configuration, and never again."
 _INSIDE: Final = "it looks inside HAProxy; natlb has 'show activity'."
 _NO_TASKS: Final = "it looks inside HAProxy; natlb has 'set profiling packets' and 'show profiling packets'."
+_NO_SCHEMA: Final = "docs/statistics.md describes the replies of 'show stat json' and 'show info json'."
 
 
 def _refusals(reason: str, names: str) -> dict[tuple[str, ...], str]:
@@ -301,6 +304,7 @@ _REFUSED: Final = {
     **_refusals(_NO_DNS, "show resolvers"),
     **_refusals(_INSIDE, "show fd, show libs, show pools, show tasks, show threads, show trace, trace"),
     **_refusals(_INSIDE, "debug, show dev"),
+    **_refusals(_NO_SCHEMA, "show schema json"),
     **_refusals(_NO_TASKS, "show profiling tasks, show profiling memory, set profiling tasks, set profiling memory"),
 }
 

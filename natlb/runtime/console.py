@@ -43,6 +43,8 @@ class Console:
         """Whether the client has said `quit`."""
         self.severities = "none"
         """How messages are marked: `none`, `number` or `string`."""
+        self.modes: set[str] = set()
+        """Those of HAProxy's modes that it has turned on."""
         self.served = False
         """Whether it has been answered anything yet."""
         self._received = bytearray()

@@ -82,7 +82,7 @@ class Command:
     words: tuple[str, ...]
     level: Level
     usage: str
-    """Its line in `help`, up to the colon; empty for those that stand at the end of every list."""
+    """Its line in `help`, up to the colon; empty for those that stand at the end of every list, or in none."""
     help: str
     answer: "Callable[[Console, Words], Answer]"
     """From the words after the command's own to the reply. Raises Refused."""

@@ -1,10 +1,14 @@
 """Commands about natlb as a whole: its version, environment, sockets, backends, and what became of packets."""
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from natlb.runtime.addresses import written
 from natlb.runtime.console import Console
 from natlb.runtime.language import Message, Refused, Severity, Words
+
+_NUMBER: Final = re.compile(r"[+-]?0*[1-9]", re.ASCII)
 
 
 def show_version(console: Console, _: Words) -> Message:
@@ -23,9 +27,13 @@ def show_env(console: Console, words: Words) -> str:
 
 
 def show_errors(console: Console, words: Words) -> str:
-    """`show errors [<px>]`: of messages that could not be read. natlb reads none."""
+    """`show errors [<px>]`: of messages that could not be read. natlb reads none.
+
+    HAProxy takes any number but 0 for one of a proxy, whether there is such a proxy or not.
+    """
     running = console.running
-    if words and words[0] not in running.pools and all(service.name != words[0] for service in running.services):
+    known = {*running.pools, *(service.name for service in running.services)}
+    if words and words[0] not in known and not _NUMBER.match(words[0]):
         raise Refused("No such proxy.")
     at = running.today()
     return f"Total events captured on [{at:%d/%b/%Y:%H:%M:%S}.{at.microsecond // 1000:03d}] : 0\n"
@@ -43,7 +51,10 @@ def show_cli_sockets(console: Console, _: Words) -> str:
 
 
 def show_servers_conn(console: Console, words: Words) -> Iterator[str]:
-    """`show servers conn [<backend>]`: natlb keeps no idle connections to servers, so most columns are 0."""
+    """`show servers conn [<backend>]`: natlb keeps no idle connections to servers, so most columns are 0.
+
+    Those that say how long and how many might be kept are what HAProxy has for a server that was told nothing.
+    """
     running = console.running
     chosen = running.backends(words)
 
@@ -58,7 +69,7 @@ def show_servers_conn(console: Console, words: Words) -> Iterator[str]:
                     continue
                 address, _, port = written(*server.endpoint(0)).rpartition(":")
                 used = f"{server.live} {server.counters.most_live} {server.live}"
-                numbers = f"{pool.id}/{server.id} {address.strip('[]')} {port} - 0 {used} 0 0 0 0 0"
+                numbers = f"{pool.id}/{server.id} {address.strip('[]')} {port} - 5000 {used} 0 0 -1 0 0"
                 yield f"{pool.name}/{server.name} {numbers}\n"
 
     return rows()

@@ -30,8 +30,8 @@ class Roster(Protocol):
     async def remove(self, pool: Pool, server: Server) -> None:
         """Let a server go that has no connections left, and that no rule and no other server needs."""
 
-    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None) -> None:
-        """Lead the next connections of a server elsewhere."""
+    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None, offset: int) -> None:
+        """Lead the next connections of a server elsewhere: with `port` None to the client's port, and `offset` more."""
 
     def aim(self, pool: Pool, server: Server, *, address: bytes | None = None, port: int | None = None) -> None:
         """Check a server at another address or port: with None as before, with port 0 at the server's own.
@@ -50,7 +50,7 @@ class Health(Protocol):
         """Return the column `status` of a server that is drained, or not."""
 
     def state(self) -> Mapping[str, int]:
-        """Return the columns of `show servers state` that they fill."""
+        """Return the columns of `show servers state` that they fill; of `srv_admin_state`, what is inherited."""
 
     def clear(self) -> None:
         """Count failed checks anew."""
@@ -73,6 +73,9 @@ class Checks(Protocol):
 
     def resume(self, name: str, /) -> None:
         """A server is in maintenance no more."""
+
+    def drain(self, name: str, drained: bool, /) -> None:
+        """A server is to get no new connections, or is to again."""
 
     def enable(self, name: str, /) -> None:
         """Check a server again. Raises ValueError, with HAProxy's words, for one that has no checks."""

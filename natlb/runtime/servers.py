@@ -7,13 +7,12 @@ commands ends a connection; whatever changes holds for the next one.
 import contextlib
 import re
 from collections.abc import Awaitable
-from ipaddress import ip_address
 from typing import Final
 
 from natlb.core.pool import AdminState, Pool, Server
 from natlb.errors import NatlbError
 from natlb.log import notice
-from natlb.runtime.addresses import read
+from natlb.runtime.addresses import plain, read
 from natlb.runtime.console import Console
 from natlb.runtime.language import Message, Refused, Reply, Severity, Words
 from natlb.runtime.running import Running
@@ -25,6 +24,7 @@ _MOST_DIGITS: Final = 18
 """Digits of a number that are read: more than any that is allowed has."""
 _DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MOST_PORT: Final = 65535
+_PORTS: Final = 65536
 _BY: Final = "by 'stats socket command'"
 _SETTINGS: Final = (
     "addr | agent | agent-addr | agent-port | agent-send | check-addr | check-port | fqdn | health | ssl | state | "
@@ -185,13 +185,15 @@ def _done(name: str, what: str, end: str = "") -> Message:
 
 
 def _set_admin(running: Running, pool: Pool, server: Server, state: AdminState) -> None:
-    before, name = server.admin, f"{pool.name}/{server.name}"
+    before, checks, name = server.admin, running.checks, f"{pool.name}/{server.name}"
     if state is AdminState.MAINT:
-        running.checks.pause(name)  # while it is still known whether the server was drained
+        checks.pause(name)  # while it is still known whether the server was drained
         pool.set_admin(server, state, running.clock())
+        checks.drain(name, False)
     else:
         pool.set_admin(server, state, running.clock())
-        running.checks.resume(name)
+        checks.drain(name, state is AdminState.DRAIN)
+        checks.resume(name)
     running.on_admin(pool, server, before)
 
 
@@ -260,34 +262,43 @@ async def _set_address(running: Running, pool: Pool, server: Server, words: Word
         address = read(words[0])
     except ValueError:
         raise Refused(f"Invalid addr '{words[0]}' {_BY}", Severity.WARNING) from None
-    before = ip_address(server.address)
-    told = "no need to change the addr" if address == before else f"IP changed from '{before}' to '{address}'"
-    port = server.port
+    before, after = plain(server.address), plain(address.packed)
+    told = "no need to change the addr" if after == before else f"IP changed from '{before}' to '{after}'"
+    port, offset = server.port, server.port_offset
     if words[1:2] == ["port"]:
-        port, said = _new_port(server, words[2] if len(words) > 2 else "")
+        checked_at, _ = running.checked_at(f"{pool.name}/{server.name}")
+        port, offset, said = _new_port(server, words[2] if len(words) > 2 else "", bool(checked_at))
         told += f", {said}"
-    if (address, port) != (before, server.port):
+    if (after, port, offset) != (before, server.port, server.port_offset):
         try:
-            await running.roster.move(pool, server, address.packed, port)
+            await running.roster.move(pool, server, address.packed, port, offset)
         except NatlbError as error:
             raise Refused(str(error)) from error
     return Message(f"{told} {_BY}\n", Severity.WARNING)
 
 
-def _new_port(server: Server, word: str) -> tuple[int | None, str]:
-    """Return a server's port when it was told to be `word`, and what is to be said about it."""
+def _new_port(server: Server, word: str, checked_elsewhere: bool) -> tuple[int | None, int, str]:
+    """Return a server's port and offset when it was told that its port is `word`, and what is to be said about it.
+
+    Where checks go to the server's own port, it cannot become one that keeps the clients'.
+    """
+    as_it_is = server.port, server.port_offset
     found = _number(word)
     if found is None:
-        return server.port, f"problem converting port '{word}' to an int"
-    if word[0] in "+-":
-        return server.port, _NO_PORT_MAP
+        return *as_it_is, f"problem converting port '{word}' to an int"
     port, _ = found
+    before = f"+{server.port_offset % _PORTS}" if server.port is None else str(server.port)
+    if word[0] in "+-":
+        if server.port is not None and not checked_elsewhere:
+            return *as_it_is, _NO_PORT_MAP
+        if server.port is None and (port - server.port_offset) % _PORTS == 0:
+            return *as_it_is, "no need to change the port"
+        return None, port % _PORTS, f"port changed from '{before}' to '{word[0]}{abs(port) % _PORTS}'"
     if not 0 < port <= _MOST_PORT:
-        return server.port, f"invalid port '{word}'"
+        return *as_it_is, f"invalid port '{word}'"
     if port == server.port:
-        return port, "no need to change the port"
-    before = f"{server.port_offset:+d}" if server.port is None else str(server.port)
-    return port, f"port changed from '{before}' to '{port}'"
+        return *as_it_is, "no need to change the port"
+    return port, 0, f"port changed from '{before}' to '{port}'"
 
 
 def _number(word: str) -> tuple[int, str] | None:

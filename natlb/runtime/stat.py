@@ -316,7 +316,7 @@ def _of_server(running: Running, pool: Pool, server: Server, mode: str) -> Row:
         row["slim"] = server.maxconn
     if server.maxqueue:
         row["qlimit"] = server.maxqueue
-    if server.throttled is not None:
+    if server.throttled is not None and not server.drained and server.weight:
         row["throttle"] = server.throttled
     if server.unanswered >= BYPASSED_AFTER and server.remark:
         row["last_chk"] = server.remark
@@ -363,9 +363,10 @@ def _of_backend(running: Running, pool: Pool, chosen: Selection, mode: str, serv
 
 def _health(running: Running, pool: Pool, server: Server, now: float) -> Row:
     """Return what is known of a server's health, and what the operator wants of it."""
-    drained = server.admin is AdminState.DRAIN
     known = running.checks[f"{pool.name}/{server.name}"]
-    status = "MAINT" if server.admin is AdminState.MAINT else known.status(draining=drained)
+    status = known.status(draining=server.drained)
+    if server.admin is AdminState.MAINT and not status.startswith("MAINT"):
+        status = "MAINT"  # it came while natlb ran, and was never enabled
     return {**known.columns(now), "status": status, "lastchg": int(now - server.changed)}
 
 

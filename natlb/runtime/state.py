@@ -20,6 +20,9 @@ COLUMNS: Final = (
 _ADMIN: Final = {AdminState.READY: 0, AdminState.MAINT: 1, AdminState.DRAIN: 8}
 _WRITTEN: Final = 4
 """Bits of `srv_admin_state`. That a server was written to start in maintenance is remembered for ever."""
+_STARTING: Final = 1
+_RUNNING: Final = 2
+"""`srv_op_state` of a server that is up: in its slow start, and else."""
 _PAUSED: Final = 8
 """A bit of `srv_check_state`: HAProxy pauses the checks of such a server, and for ever those that it has not."""
 
@@ -40,6 +43,7 @@ def _lines(running: Running, pools: list[Pool]) -> Iterator[str]:
 def _row(running: Running, pool: Pool, server: Server) -> str:
     name = f"{pool.name}/{server.name}"
     written_of = running.written.get(name, Written())
+    known = running.checks[name].state()
     address, _, port = written(*server.endpoint(0)).rpartition(":")
     values: dict[str, object] = dict.fromkeys(COLUMNS.split(), 0) | {
         "be_id": pool.id,
@@ -47,7 +51,6 @@ def _row(running: Running, pool: Pool, server: Server) -> str:
         "srv_id": server.id,
         "srv_name": server.name,
         "srv_addr": address.strip("[]"),
-        "srv_admin_state": _ADMIN[server.admin] | (_WRITTEN if written_of.disabled else 0),
         "srv_uweight": server.weight,
         "srv_iweight": server.initial_weight,
         "bk_f_forced_id": int(written_of.backend_id),
@@ -59,9 +62,14 @@ def _row(running: Running, pool: Pool, server: Server) -> str:
         # HAProxy's agent, which natlb has not, would be asked where the checks were written to ask.
         "srv_agent_port": written_of.check_port,
         "srv_agent_addr": written_of.check_address,
-        **running.checks[name].state(),
+        **known,
+        "srv_admin_state": known.get("srv_admin_state", 0)
+        | _ADMIN[server.admin]
+        | (_WRITTEN if written_of.disabled else 0),
         "srv_time_since_last_change": int(running.clock() - server.changed),
     }
+    if server.started is not None and values["srv_op_state"] == _RUNNING:
+        values["srv_op_state"] = _STARTING
     if written_of.disabled and not values["srv_check_state"]:
         values["srv_check_state"] = _PAUSED
     return f"{' '.join(map(str, values.values()))}\n"

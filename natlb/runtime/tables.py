@@ -7,11 +7,10 @@ shown by its number in the backend of the table's name as well (`server_id`).
 import operator
 import re
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 from typing import Final
 
 from natlb.core.stick import RATES, Entry, Key, StickTable
-from natlb.runtime.addresses import read
+from natlb.runtime.addresses import plain, read
 from natlb.runtime.console import Console
 from natlb.runtime.language import Level, Refused, Words
 from natlb.runtime.running import Running
@@ -134,7 +133,7 @@ def _headline(table: StickTable, now: float) -> str:
 
 
 def _described(running: Running, table: StickTable, entry: Entry, now: float) -> str:
-    key = entry.key if isinstance(entry.key, int) else ip_address(entry.key)
+    key = entry.key if isinstance(entry.key, int) else plain(entry.key)
     left = 0 if entry.expires is None else max(0, round((entry.expires - now) * 1000))
     data = [f"{_named(table, name)}={entry.read(name, now)}" for name in _DATA if name in table.stored]
     if entry.server is not None:

@@ -37,6 +37,9 @@ _MOST_SECONDS: Final = 2.0
 _STAT_BYTES: Final = 64 << 20
 """The same of `show stat`: a thousand servers make a third of a megabyte."""
 
+_DENIED: Final = "Permission denied"
+"""What a socket says that allows less."""
+
 
 async def take(path: str, view: View) -> Sample:
     """Ask for all that a view shows. Raises Unreachable."""
@@ -47,7 +50,10 @@ async def take(path: str, view: View) -> Sample:
         return Sample(at, info, replies.stat(stat.text))
     command = f"show sess recent {MOST_CONNECTIONS}"  # HAProxy knows no 'recent', and lists all
     sess = await ask(path, command, most=_MOST_BYTES, seconds=_MOST_SECONDS)
-    return Sample(at, info, replies.stat(stat.text), replies.sessions(sess.text), sess.whole)
+    refusal = replies.refusal(sess.text)
+    if refusal == _DENIED:
+        refusal = f"{_DENIED}: connections need 'level operator' on the stats socket"
+    return Sample(at, info, replies.stat(stat.text), replies.sessions(sess.text), sess.whole, refusal)
 
 
 class Top:

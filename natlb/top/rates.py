@@ -17,6 +17,8 @@ class Sample:
     """None if they were not asked for."""
     whole: bool = True
     """Whether these are all that were asked for."""
+    refusal: str = ""
+    """What was answered instead of sessions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,12 @@ def stat(text: str) -> list[Row]:
     return rows
 
 
+def refusal(text: str) -> str:
+    """Return what a reply to `show sess` says that is no list of connections; empty for one that is."""
+    said = text.strip().partition("\n")[0]
+    return "" if "proto=" in said else said
+
+
 def sessions(text: str) -> list[Session]:
     """Read the reply to `show sess`, less the connections to the stats socket itself."""
     found = []

@@ -1,8 +1,9 @@
 """A sample and the user's choices: the lines of the screen.
 
 Three lines of heading, a table that takes what room there is, one line of footing. What does not fit is cut, and the
-columns that matter least are left out where the screen is narrow; 80 columns have the essential ones. Colours only
-repeat what the words say.
+columns that matter least are left out where the screen is narrow; 80 columns have the essential ones. Room that some
+names do not need is for those that need it; of `backend/server` the server stays, since it is what lines differ in.
+Colours only repeat what the words say.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,8 +33,12 @@ class _Column(Generic[_Item]):
 
     title: str
     text: Callable[[_Item, Rate], str]
-    width: int | None = 5
-    """None takes what the others leave."""
+    width: int = 5
+    """Where it stretches: when there is room, and nobody needs it more."""
+    stretches: bool = False
+    """Whether it takes of what the others leave; the first of these takes what nobody needs."""
+    path: bool = False
+    """Whether it is `backend/server`."""
     left: bool = False
     """Whether it is words, and stands to the left."""
     wide: bool = False
@@ -41,7 +46,7 @@ class _Column(Generic[_Item]):
 
 
 _PROXIES: Final[tuple[_Column[Row], ...]] = (
-    _Column("PROXY", lambda row, _: row.proxy, None, left=True),
+    _Column("PROXY", lambda row, _: row.proxy, 19, stretches=True, left=True),
     _Column("SIDE", lambda row, _: row.kind.name.lower(), 8, left=True),
     _Column("STATUS", lambda row, _: row.status, 7, left=True),
     _Column("CONN", lambda row, _: short(row.current)),
@@ -57,7 +62,7 @@ _PROXIES: Final[tuple[_Column[Row], ...]] = (
 )
 
 _SERVERS: Final[tuple[_Column[Row], ...]] = (
-    _Column("SERVER", lambda row, _: f"{row.proxy}/{row.name}", None, left=True),
+    _Column("SERVER", lambda row, _: f"{row.proxy}/{row.name}", 21, stretches=True, path=True, left=True),
     _Column("STATUS", lambda row, _: row.status, 8, left=True),
     _Column("CHECK", lambda row, _: row.check or NOTHING, 6, left=True),
     _Column("WEIGHT", lambda row, _: short(row.weight), 6),
@@ -70,12 +75,14 @@ _SERVERS: Final[tuple[_Column[Row], ...]] = (
     _Column("IN", lambda row, _: short(row.octets_in), wide=True),
     _Column("OUT", lambda row, _: short(row.octets_out), wide=True),
     _Column("ROLE", lambda row, _: "backup" if row.backup else "active", 6, left=True, wide=True),
-    _Column("ADDRESS", lambda row, _: row.address or NOTHING, 47, left=True, wide=True),
+    _Column("ADDRESS", lambda row, _: row.address or NOTHING, 21, stretches=True, left=True, wide=True),
 )
 
 _CONNECTIONS: Final[tuple[_Column[Session], ...]] = (
-    _Column("CLIENT", lambda session, _: session.client, None, left=True),
-    _Column("SERVER", lambda session, _: f"{session.backend}/{session.server}", 18, left=True),
+    _Column("CLIENT", lambda session, _: session.client, 21, stretches=True, left=True),
+    _Column(
+        "SERVER", lambda session, _: f"{session.backend}/{session.server}", 18, stretches=True, path=True, left=True
+    ),
     _Column("STATE", lambda session, _: session.state, 12, left=True),
     _Column("AGE", lambda session, _: age(session.age)),
     _Column("IN/s", lambda _, rate: short(rate.octets_in)),
@@ -84,8 +91,8 @@ _CONNECTIONS: Final[tuple[_Column[Session], ...]] = (
     _Column("IDLE", lambda session, _: age(session.idle), wide=True),
     _Column("PKTS", lambda session, _: short(session.packets), wide=True),
     _Column("PROTO", lambda session, _: session.protocol, left=True, wide=True),
-    _Column("FRONTEND", lambda session, _: session.frontend, 18, left=True, wide=True),
-    _Column("ASKED", lambda session, _: session.asked or NOTHING, 47, left=True, wide=True),
+    _Column("FRONTEND", lambda session, _: session.frontend, 18, stretches=True, left=True, wide=True),
+    _Column("ASKED", lambda session, _: session.asked or NOTHING, 21, stretches=True, left=True, wide=True),
 )
 
 _WELL: Final = ("UP", "no check")
@@ -106,6 +113,8 @@ def draw(
     room = page(height)
     if state.helping:
         body, shown = _help(), ""
+    elif state.view is View.CONNECTIONS and now.refusal:
+        body, shown = _refused(now.refusal, room), ""
     elif state.view is View.CONNECTIONS:
         sessions = _sorted_sessions(now.sessions or [], rates, state.order)
         body, shown = _table(_CONNECTIONS, sessions, rates, state, width, room), _extent(now, state, room)
@@ -123,7 +132,7 @@ def draw(
 def extent(now: Sample, view: View) -> int:
     """Return how many rows a view of this sample has."""
     if view is View.CONNECTIONS:
-        return len(now.sessions or ())
+        return 1 if now.refusal else len(now.sessions or ())
     return sum((row.kind is Kind.SERVER) is (view is View.SERVERS) for row in now.rows)
 
 
@@ -244,20 +253,62 @@ def _table(
 ) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=True, header_style="bold underline")
     chosen = [column for column in columns if width >= _WIDE or not column.wide]
-    for column in chosen:
+    shown = items[state.first : state.first + room]
+    texts = [[column.text(item, rates.of(item)) for column in chosen] for item in shown]
+    widths = _widths(chosen, texts, width)
+    for column, wide in zip(chosen, widths, strict=True):
         table.add_column(
             column.title,
             justify="left" if column.left else "right",
-            width=column.width,
-            ratio=1 if column.width is None else None,
+            width=wide,
             no_wrap=True,
             overflow="ellipsis",
         )
-    shown = items[state.first : state.first + room]
-    for item in shown:
-        rate = rates.of(item)
-        table.add_row(*(Text(column.text(item, rate)) for column in chosen), style=_style(item))
+    for item, line in zip(shown, texts, strict=True):
+        cells = zip(chosen, line, widths, strict=True)
+        table.add_row(
+            *(Text(_fitted(text, wide) if column.path else text) for column, text, wide in cells), style=_style(item)
+        )
     for _ in range(room - len(shown)):
+        table.add_row("")
+    return table
+
+
+def _widths(columns: Sequence[_Column[_Item]], texts: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Share out a line: what columns that stretch leave goes to those that need it, and then to their usual widths."""
+    widths = [column.width for column in columns]
+    stretching = [place for place, column in enumerate(columns) if column.stretches]
+    needed = {
+        place: max(len(line[place]) for line in (*texts, [column.title for column in columns])) for place in stretching
+    }
+    for place in stretching:
+        widths[place] = min(widths[place], needed[place])
+    spare = width - sum(widths) - (len(widths) - 1)
+    for wanted in (needed, {place: columns[place].width for place in stretching}):
+        while spare > 0 and (short_of := [place for place in stretching if widths[place] < wanted[place]]):
+            for place in short_of[:spare]:
+                widths[place] += 1
+            spare -= len(short_of[:spare])
+    widths[stretching[0]] = max(1, widths[stretching[0]] + spare)
+    return widths
+
+
+def _fitted(path: str, width: int) -> str:
+    """Shorten the backend of `backend/server`, or leave it out, and the server's name only where that is too long."""
+    if len(path) <= width:
+        return path
+    backend, _, server = path.rpartition("/")
+    room = width - len(server) - 2
+    return f"{backend[:room]}…/{server}" if room >= 0 else f"…{server[-(width - 1) :]}"
+
+
+def _refused(refusal: str, room: int) -> Table:
+    """Say why there are no connections, in the room of their table."""
+    table = Table(box=None, padding=0, pad_edge=False, expand=True, show_header=False)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_row("")
+    table.add_row(Text(refusal))
+    for _ in range(room - 1):
         table.add_row("")
     return table
 

@@ -50,7 +50,8 @@ class Requests:
 _UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6, "h": 3600e6}
 _DONE = re.compile(r"(\d+) requests in ")
 _RATE = re.compile(r"^Requests/sec: +([\d.]+)", re.M)
-_PERCENTILE = re.compile(r"^ +(\d+)% +([\d.]+)(us|ms|s|m|h)$", re.M)
+_PERCENTILE = re.compile(r"^ +(\d+)% +([\d.]+)(us|ms|s|m|h) *$", re.M)
+"""A unit of one letter is padded to two."""
 _ERRORS = re.compile(r"^ +Socket errors: (.*)$", re.M)
 _OTHER_ANSWERS = re.compile(r"^ +Non-2xx or 3xx responses: (\d+)$", re.M)
 
@@ -59,8 +60,12 @@ def wrk(text: str) -> Requests:
     """Read `wrk --latency`; LabError when that is no report of a load."""
     done, rate = _DONE.search(text), _RATE.search(text)
     percentiles = {int(share): float(value) * _UNITS[unit] for share, value, unit in _PERCENTILE.findall(text)}
-    if not done or not rate or not {50, 99} <= percentiles.keys():
+    if not done:
         raise LabError(f"wrk: {_begin(text)}")
+    missing = [] if rate else ["Requests/sec"]
+    missing += [f"{share}%" for share in (50, 99) if share not in percentiles]
+    if not rate or missing:
+        raise LabError(f"wrk's report lacks {' and '.join(missing)}: {_begin(text)}")
     errors = {}
     if sockets := _ERRORS.search(text):
         errors = {kind: int(count) for kind, count in re.findall(r"(\w+) (\d+)", sockets[1])}

@@ -2,10 +2,12 @@
 
 A candidate is started anew for each round, and stopped before the next one starts: the rules of one must not slow the
 packets of another. Who begins changes from round to round. A load that fails, or that its candidate did not carry,
-leaves a gap and a remark; the run goes on.
+leaves a gap and a remark; the run goes on. Where the time is bounded, a load only begins while there is time for the
+longest one that was seen: a slow machine has gaps then, and remarks, and the run ends in time.
 """
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,9 +45,14 @@ class Plan:
     """Of each load."""
     idle_connections: int = _FULL
     """Whose memory is measured; 0: it is not."""
+    within: float | None = None
+    """Seconds in which the loads must be done; None: they take what they take."""
 
 
-QUICK = {"rounds": 1, "seconds": 1, "idle_connections": 0}
+QUICK: dict[str, int] = {"rounds": 1, "seconds": 1, "idle_connections": 0}
+
+QUICK_WITHIN = 53.0
+"""Seconds of a quick run's minute that the loads have: the rest is for the lab that is made and taken away."""
 
 
 @dataclass(slots=True)
@@ -73,6 +80,22 @@ class Run:
     def __init__(self, lab: Lab, candidates: Sequence[Candidate], plan: Plan, room: Room) -> None:
         self.lab, self.candidates, self.plan, self.room = lab, candidates, plan, room
         self.outcome = Outcome({candidate.name: [] for candidate in candidates})
+        self._end = None if plan.within is None else time.monotonic() + plan.within
+        self._longest = float(plan.seconds)
+        """Seconds that a load has taken at most."""
+
+    def late(self) -> bool:
+        """Whether there is no time for another load."""
+        return self._end is not None and time.monotonic() + self._longest > self._end
+
+    @contextmanager
+    def load(self) -> Iterator[None]:
+        """Remember how long a load took."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._longest = max(self._longest, time.monotonic() - began)
 
     def measure(self, progress: Callable[[str], None]) -> None:
         """Go through all rounds, and weigh memory at the end."""
@@ -121,17 +144,31 @@ class _Visit:
 
     def measure(self) -> None:
         """Start the candidate and put every load on it."""
+        if self._run.late():
+            self._leave_out("all of it")
+            return
         with self._started(10_000):
-            self.attempt("bulk to the server", self._bulk_to_the_server)
-            self.attempt("bulk to the client", self._bulk_to_the_client)
-            self.attempt("bulk, 8 streams", self._bulk_of_8_streams)
-            self.attempt("requests, kept alive", self._kept_alive)
-            self.attempt("requests, a connection each", self._connection_each)
-            if (ask := self._running.ask) is not None:
-                self.attempt("where a packet's time goes", partial(self._where, ask))
-            if self._candidate.udp:
-                self.attempt("datagrams", self._datagrams)
-            self.attempt("requests, one at a time", self._one_at_a_time)
+            left_out = []
+            for what, load in self._loads():
+                if self._run.late():
+                    left_out.append(what)
+                    continue
+                with self._run.load():
+                    self.attempt(what, load)
+        if left_out:
+            self._leave_out("; ".join(left_out))
+
+    def _loads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        yield "bulk to the server", self._bulk_to_the_server
+        yield "bulk to the client", self._bulk_to_the_client
+        yield "bulk, 8 streams", self._bulk_of_8_streams
+        yield "requests, kept alive", self._kept_alive
+        yield "requests, a connection each", self._connection_each
+        if (ask := self._running.ask) is not None:
+            yield "where a packet's time goes", partial(self._where, ask)
+        if self._candidate.udp:
+            yield "datagrams", self._datagrams
+        yield "requests, one at a time", self._one_at_a_time
 
     def weigh(self) -> None:
         """Start the candidate, open many connections through it, and see how its memory grows."""
@@ -163,6 +200,12 @@ class _Visit:
         except (LabError, OSError, subprocess.SubprocessError) as error:
             self._remark(what, str(error))
             self._run.outcome.failed = True
+
+    def _leave_out(self, what: str) -> None:
+        self._remark(
+            "left out",
+            f"{what}: the time was up. '--only' measures fewer candidates, '--seconds {self._seconds}' takes the time",
+        )
 
     # -- the loads
 

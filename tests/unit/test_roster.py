@@ -14,7 +14,7 @@ from natlb.core.pool import AdminState, Server
 from natlb.core.verdict import Rewrite
 from natlb.datapath.host import Address, Endpoint
 from natlb.errors import ConfigError, DatapathError
-from natlb.health.server import CheckSettings
+from natlb.health.server import CheckSettings, Operation, ServerHealth
 from natlb.roster import Roster
 from tests.unit.core.packets import SYN, segment
 
@@ -50,13 +50,18 @@ class Clinic:
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
+        self.tracked: ServerHealth | None = None
 
     def add(
         self, name: str, settings: CheckSettings | None, *, track: str | None = None, maintenance: bool = False
-    ) -> None:
-        if track is not None:
+    ) -> ServerHealth:
+        if track is not None and self.tracked is None:
             raise ValueError("there is no such server")
         self.told.append(("add", name, None if settings is None else settings.port, maintenance))
+        health = ServerHealth(name, settings, 0.0)
+        if track is not None and self.tracked is not None:
+            health.tracked, health.operation = self.tracked, self.tracked.operation
+        return health
 
     def remove(self, name: str) -> None:
         if name.endswith("tracked"):
@@ -89,9 +94,9 @@ class Stage:
         asyncio.run(self.roster.add(self.pool, name, words))
         return self.pool.servers[name]
 
-    def move(self, name: str, address: str, port: int | None) -> None:
+    def move(self, name: str, address: str, port: int | None, offset: int = 0) -> None:
         server = self.pool.servers[name]
-        asyncio.run(self.roster.move(self.pool, server, ip_address(address).packed, port))
+        asyncio.run(self.roster.move(self.pool, server, ip_address(address).packed, port, offset))
 
     def remove(self, name: str) -> None:
         asyncio.run(self.roster.remove(self.pool, self.pool.servers[name]))
@@ -257,6 +262,14 @@ def test_a_server_without_a_port_is_given_one_and_no_offset(staged) -> None:
     assert "44.6.6.6:80" in stage.kernel.servers
 
 
+def test_a_server_that_is_told_to_keep_the_clients_port_is_diverted_there(staged) -> None:
+    stage = staged()
+    stage.add("new 44.5.5.5:80")
+    stage.move("new", "44.5.5.5", None, 1000)
+    assert stage.pool.servers["new"].endpoint(8888) == (bytes([44, 5, 5, 5]), (9888).to_bytes(2))
+    assert "44.5.5.5:9888" in stage.kernel.servers
+
+
 # -- health
 
 
@@ -315,6 +328,17 @@ def test_a_server_that_a_rule_names_stays(staged, rule: str) -> None:
     stage.remove("server3")
     assert list(stage.pool.servers) == ["server1", "server2"]
     assert stage.checks.told == [("remove", "nodes/server3")]
+
+
+def test_a_new_server_that_tracks_another_is_down_and_drained_with_it_from_the_first(staged) -> None:
+    stage = staged()
+    stage.checks.tracked = ServerHealth("nodes/server1", None, 0.0)
+    for operation, drained in ((Operation.RUNNING, True), (Operation.STOPPED, False), (Operation.RUNNING, False)):
+        stage.checks.tracked.operation, stage.checks.tracked.in_drain = operation, drained
+        server = stage.add(f"new{operation}{drained} 44.5.5.5:80 track server1")
+        assert (server.healthy, server.drained_along) == (operation is Operation.RUNNING, drained)
+        stage.pool.set_admin(server, AdminState.READY, 0.0)
+        assert server.usable is (operation is Operation.RUNNING and not drained)
 
 
 def test_a_server_that_tracks_nobody_does_not_come(staged) -> None:

@@ -158,6 +158,7 @@ STRICTER = {
     ],
     "sockets": [
         *("needs to end the", "ties a socket to a device", "sockets that take traffic", "proxy's sockets"),
+        *("is of one listening socket", "is of one of a proxy's two connections"),
         *("hands listening sockets", "leaves the address to the system", "servers see one address"),
     ],
     "what natlb has otherwise, or in one way": [
@@ -165,6 +166,8 @@ STRICTER = {
         *("leaves out lines", "checks of natlb have none", "it is ab", "is for what a client says", "'init-addr' : "),
         *(
             "natlb knows none of that name",
+            "is not of the connection; ",
+            "counts the bytes of a key; ",
             "are not for natlb's log lines",
             "no expectation of natlb's",
             "format are none here",

@@ -138,7 +138,7 @@ def test_udp_is_balanced_alike(read: Reader) -> None:
         ("balance random(2)3", "balance random : expects 'random' or 'random(<draws>)'."),
         ("balance random(x)", "'balance random' expects an integer from 0 to 2147483647 (got 'x')."),
         ("balance hash path", "'balance hash' : 'path' works on HTTP messages (layer 7);"),
-        ("balance hash fc_rtt", "'balance hash' takes one of 'src', 'dst', 'src_port', 'dst_port' here, without "),
+        ("balance hash fe_id", "'balance hash' takes one of 'src', 'dst', 'src_port', 'dst_port' here, without "),
         ("hash-balance-factor 99", "'hash-balance-factor' must be 0 or greater than 100."),
         ("hash-balance-factor x", "'hash-balance-factor' expects an integer from 0"),
         ("option redispatch x", "'option redispatch' expects an integer"),

@@ -152,7 +152,7 @@ def refused(read: Reader, line: str) -> str:
         ("acl x dst_port gt", "'gt' expects a number after it."),
         ("acl x dst_port gt 1:2", "'1:2' is not a number."),
         ("acl x srcport 80", "unknown fetch method 'srcport' in ACL expression 'srcport'; did you mean 'src_port'"),
-        ("acl x so_name a", "unknown fetch method 'so_name' in ACL expression 'so_name'; "),
+        ("acl x srv_name a", "unknown fetch method 'srv_name' in ACL expression 'srv_name'; "),
         ("acl x 5", "unknown fetch method '5' in ACL expression '5'; "),
         ("acl x src( 5", "'src(' is no fetch method, nor a converter, in ACL expression 'src('."),
         ("acl x src(5) 5", "fetch method 'src' : too many arguments in ACL expression 'src(5)'."),
@@ -173,6 +173,27 @@ def refused(read: Reader, line: str) -> str:
 )
 def test_an_acl_that_means_nothing_is_refused(read: Reader, line: str, text: str) -> None:
     assert refused(read, line).startswith(f"parsing [t.cfg:5] : error detected while parsing ACL 'x' : {text}")
+
+
+@pytest.mark.parametrize(
+    ("fact", "reason"),
+    [
+        ("so_name -m str a", "'so_name' is of one listening socket; "),
+        ("so_id 1", "'so_id' is of one listening socket; "),
+        ("dst_conn gt 5", "'dst_conn' is of one listening socket; "),
+        ("rand(100) lt 50", "'rand(100)' is not of the connection; "),
+        ("date(-1) gt 5", "'date(-1)' is not of the connection; "),
+        ("date,mod(86400) lt 3600", "'date,mod(86400)' is not of the connection; "),
+        ("src_bytes_in_rate gt 5", "'src_bytes_in_rate' counts the bytes of a key; "),
+        ("sc0_kbytes_out gt 5", "'sc0_kbytes_out' counts the bytes of a key; "),
+        ("fc_rtt gt 5", "'fc_rtt' is of one of a proxy's two connections; "),
+    ],
+)
+def test_a_fact_of_haproxys_that_natlb_will_not_have_is_refused_with_the_reason(
+    read: Reader, fact: str, reason: str
+) -> None:
+    assert refused(read, f"acl x {fact}").startswith(f"parsing [t.cfg:5] : acl 'x' : {reason}")
+    assert f": {reason}" in refused(read, f"use_backend b if {{ {fact} }}")
 
 
 _OPTION_X = "error detected while parsing switching rule : '-x' is not a valid ACL option. Please use '--' before any"

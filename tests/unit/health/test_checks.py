@@ -261,6 +261,31 @@ def test_those_that_track_a_server_go_with_it_along_the_chain(play: Play) -> Non
     play(scene)
 
 
+def test_those_that_track_a_server_are_drained_with_it_along_the_chain(play: Play) -> None:
+    async def scene(story: Story) -> None:
+        drained = []
+        checks = Checks(lambda *_: None, on_drain=lambda health: drained.append((health.name, health.drained)))
+        checks.add("b/s", None)
+        chain = [checks.add("b/t", None, track="b/s"), checks.add("c/u", None, track="b/t")]
+        checks.drain("b/s", True)
+        assert drained == [("b/t", True), ("c/u", True)]
+        assert [health.state()["srv_admin_state"] for health in chain] == [16, 16]
+        checks.drain("b/s", True)
+        checks.drain("b/t", True)
+        assert drained[2:] == [], "they are drained already"
+        checks.drain("b/s", False)
+        assert drained[2:] == [("b/t", True)], "it remains so, and with it what tracks it"
+        assert [health.state()["srv_admin_state"] for health in chain] == [0, 16]
+        assert checks.add("d/v", None, track="c/u").drained
+        checks.drain("b/t", False)
+        assert drained[3:] == [("c/u", False), ("d/v", False)]
+        checks.pause("b/s")
+        assert [health.state()["srv_admin_state"] for health in chain] == [2, 2]
+        await checks.close()
+
+    play(scene)
+
+
 def test_the_operator_can_say_what_the_checks_found_and_they_go_on_from_there(play: Play) -> None:
     async def scene(story: Story) -> None:
         health = story.add("b/s", "+", inter=0.05)

@@ -109,6 +109,7 @@ def test_the_state_is_numbered_as_haproxy_numbers_it(state: dict[str, object], e
 def test_without_checks_the_state_is_what_haproxy_shows_then() -> None:
     assert make(None).state() == {
         "srv_op_state": 2,
+        "srv_admin_state": 0,
         "srv_check_status": 1,
         "srv_check_result": 0,
         "srv_check_health": 2,

@@ -38,6 +38,7 @@ ENTRY = Entry(
     number=0x1234,
     frontend_number=5,
 )
+MAPPED = replace(ENTRY, client=end("::ffff:44.1.1.0", 50156))
 NOBODY = replace(ENTRY, seen_as=None, at=None, server="<NOSRV>", connect=None, queue=None)
 
 
@@ -53,6 +54,10 @@ def east(monkeypatch: pytest.MonkeyPatch):
 def written(text, entry=ENTRY):
     parts = [part if isinstance(part, str) else (part.name, part.flags) for part in parse_log_format(text)]
     return compile_format(parts)(entry)
+
+
+def test_an_ipv4_address_within_an_ipv6_one_is_written_as_such():
+    assert written("%ci", MAPPED) == "::ffff:44.1.1.0"
 
 
 VALUES = {

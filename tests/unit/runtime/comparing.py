@@ -30,7 +30,7 @@ def comparable(reply: bytes) -> list[str]:
     """Return the lines of a reply without what may differ."""
     text = re.sub(r"/tmp/[^/]+/", "/tmp/", reply.decode())
     text = re.sub(r"events captured on \[.*?\]", "events captured on []", text)
-    text = re.sub(r"(?m)^(\S+/\S+ \d+/\d+ \S+ \d+ -) .*", r"\1", text)  # show servers conn
+    text = re.sub(r"(?m)^(\S+/\S+ \d+/\d+ \S+ \d+ - \d+) \d+ \d+ \d+ ", r"\1 ", text)  # show servers conn: checks count
     text = re.sub(r"(?m)^0x[0-9a-f]+: key=(.*) exp=\d+", r"0x0: key=\1 exp=0", text)  # show table
     lines = [_line(line) for line in text.split("\n")]
     # The commands that there are.

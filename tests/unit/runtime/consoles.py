@@ -45,7 +45,8 @@ class Recruits:
     async def remove(self, pool: Pool, server: Server) -> None:
         pool.remove(server)
 
-    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None) -> None:
+    async def move(self, pool: Pool, server: Server, address: bytes, port: int | None, offset: int) -> None:
+        server.port_offset = offset
         pool.move(server, address, port)
 
     def __init__(self, *checked: str) -> None:
@@ -82,6 +83,10 @@ class Doctor:
 
     def resume(self, name: str) -> None:
         self.told.append((name, "resume"))
+
+    def drain(self, name: str, drained: bool) -> None:
+        if drained:
+            self.told.append((name, "drain"))
 
     def enable(self, name: str) -> None:
         self._check(name, "enable")

@@ -1,6 +1,6 @@
 import pytest
 
-from natlb.runtime.addresses import endpoints, read, written
+from natlb.runtime.addresses import endpoints, plain, read, written
 
 
 def test_a_tuple_reads_source_first() -> None:
@@ -10,6 +10,13 @@ def test_a_tuple_reads_source_first() -> None:
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
     assert written(bytes(15) + b"\x01", b"\x00\x50") == "[::1]:80"
+
+
+def test_an_ipv4_address_within_an_ipv6_one_is_written_as_such() -> None:
+    mapped = bytes(10) + b"\xff\xff" + bytes([44, 1, 1, 0])
+    assert plain(mapped) == "::ffff:44.1.1.0"
+    assert written(mapped, b"\x00\x50") == "[::ffff:44.1.1.0]:80"
+    assert plain(bytes([44, 1, 1, 0])) == "44.1.1.0"
 
 
 def test_an_address_is_read_without_the_link_that_it_is_on() -> None:

@@ -45,7 +45,7 @@ def test_no_more_than_five_are_suggested_by_likeness() -> None:
 def test_an_empty_line_is_answered_with_all_commands() -> None:
     reply = LANGUAGE.unknown([]).text
     assert reply.startswith("Unknown command. Please enter one of the following commands only:\n")
-    assert len(shown(reply)) == len(LANGUAGE.commands) - len(_LAST)
+    assert len(shown(reply)) == len([command for command in LANGUAGE.commands if command.usage])
 
 
 def test_help_is_written_from_the_table_in_alphabetical_order() -> None:

@@ -54,6 +54,6 @@ def test_no_message_was_ever_read_wrongly(running: Running) -> None:
 
 def test_connections_to_servers_are_told_by_address(running: Running) -> None:
     assert answer(running, "show servers conn").splitlines()[1:] == [
-        "www-nodes/server1 10/1 44.3.3.3 4444 - 0 1 1 1 0 0 0 0 0",
-        "www6-nodes/server1 20/1 fd44::3 4444 - 0 1 1 1 0 0 0 0 0",
+        "www-nodes/server1 10/1 44.3.3.3 4444 - 5000 1 1 1 0 0 -1 0 0",
+        "www6-nodes/server1 20/1 fd44::3 4444 - 5000 1 1 1 0 0 -1 0 0",
     ]

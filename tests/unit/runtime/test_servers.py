@@ -124,7 +124,7 @@ def test_maintenance_is_told_to_the_checks(running: Running) -> None:
     for line in ("disable server {}", "enable server {}", "set server {} state maint", "set server {} state drain"):
         assert answer(running, line.format("www-nodes/server1")) == ""
     assert isinstance(running.checks, Doctor)
-    assert [what for _, what in running.checks.told] == ["pause", "resume", "pause", "resume"]
+    assert [what for _, what in running.checks.told] == ["pause", "resume", "pause", "drain", "resume"]
 
 
 def test_what_checks_should_have_found_is_told_to_them(running: Running) -> None:

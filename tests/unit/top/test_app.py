@@ -83,6 +83,22 @@ def test_samples_are_written_as_text_where_there_is_no_terminal(
     assert max(map(len, said.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("Permission denied\n\n", "Permission denied: connections need 'level operator' on the stats socket"),
+        ("Unknown command: 'show sess'\n\n", "Unknown command: 'show sess'"),
+    ],
+)
+def test_what_is_answered_instead_of_connections_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reply: str, said: str
+) -> None:
+    monkeypatch.setitem(ANSWERS, f"show sess recent {MOST_CONNECTIONS}", reply)
+    with answering(tmp_path / "s"):
+        assert cli.main(["top", "-s", str(tmp_path / "s"), "-n", "1"]) == 0
+    assert capsys.readouterr().out.count(f"\n{said}") == 1
+
+
 def test_nobody_there_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["top", "-s", str(tmp_path / "s"), "-n", "1"]) == 1
     said = capsys.readouterr().err

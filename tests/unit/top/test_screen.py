@@ -172,3 +172,57 @@ def test_a_name_of_any_kind_stays_in_its_column() -> None:
     shown = lines(State(), Sample(0.0, rows=[odd]))
     assert shown[4].startswith("[bold]x[/bold]")
     assert "frontend OPEN" in shown[4]
+
+
+# -- long names
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_of_a_backend_with_a_long_name_the_servers_are_told_apart(width: int) -> None:
+    names = [f"server{number}" for number in range(5)]
+    rows = [row(Kind.SERVER, "another-very-long-name-of-a-backend", name, status="UP") for name in names]
+    shown = lines(State(View.SERVERS), Sample(0.0, INFO, rows), size=(width, 24))[4:9]
+    told = [line.split()[0] for line in shown]
+    assert [text.rpartition("/")[2] for text in told] == names
+    assert all(text.startswith("another-ve") for text in told)
+    assert max(map(len, shown)) <= width
+    if width >= 120:
+        assert told[0] == "another-very-long-name-of-a-backend/server0"
+
+
+def test_a_server_whose_name_is_too_long_keeps_its_end() -> None:
+    rows = [row(Kind.SERVER, "nodes", f"a-machine-in-the-cellar-{number}") for number in range(2)]
+    shown = lines(State(View.SERVERS), Sample(0.0, INFO, rows))[4:6]
+    assert [line.split()[0] for line in shown] == ["…hine-in-the-cellar-0", "…hine-in-the-cellar-1"]
+
+
+def test_connections_share_the_room_that_there_is() -> None:
+    client, asked = "44.1.1.1:40312", "44.2.2.2:8888"
+    long = {"backend": "a-backend-with-a-long-name", "server": "server1", "frontend": "a-frontend-with-a-long-name"}
+    short = {"backend": "nodes", "server": "server1", "frontend": "www"}
+    wide = lines(
+        State(View.CONNECTIONS),
+        Sample(0.0, INFO, [], [session(1, client=client, asked=asked, **long)]),
+        size=(160, 24),
+    )[4]
+    for text in (client, asked, "a-backend-with-a-long-name/server1", "a-frontend-with-a-long-name"):
+        assert f" {text} " in f" {wide} "
+    narrow = lines(State(View.CONNECTIONS), Sample(0.0, INFO, [], [session(1, client=client, **long)]))[4]
+    assert narrow.split()[:2] == [client, "a-backend-with-a-lo…/server1"]
+    ipv6 = "[2001:db8:1234:5678:9abc:def0:1234:5678]:40312"
+    both = [session(1, client=ipv6, asked=ipv6, **short)]
+    assert lines(State(View.CONNECTIONS), Sample(0.0, INFO, [], both), size=(200, 24))[4].count(ipv6) == 2
+
+
+# -- who may not see connections
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_why_there_are_no_connections_is_said_in_their_place(size: tuple[int, int]) -> None:
+    refusal = "Permission denied: connections need 'level operator' on the stats socket"
+    now = Sample(0.0, INFO, [], [], True, refusal)
+    shown = lines(State(View.CONNECTIONS), now, size=size)
+    assert len(shown) == size[1]
+    assert shown[4].rstrip().startswith(refusal[: size[0] - 1])
+    assert "heard last" not in "".join(shown)
+    assert refusal not in "".join(lines(State(View.SERVERS), now, size=size))

@@ -24,6 +24,12 @@ def test_rounds_and_seconds_can_be_chosen():
     assert (chosen("--rounds", "7").rounds, chosen("--quick", "--seconds", "2").seconds) == (7, 2)
 
 
+def test_a_quick_run_has_less_than_a_minute_unless_it_is_said_how_much_is_measured():
+    assert chosen("--quick").within < 60
+    for words in ([], ["--rounds", "1"], ["--quick", "--rounds", "1"], ["--quick", "--seconds", "1"]):
+        assert chosen(*words).within is None
+
+
 def test_all_candidates_are_measured_in_the_tables_order_whatever_order_they_are_named_in():
     assert arguments().parse_args([]).only == TABLE
     only = arguments().parse_args(["--only", "natlb,routing"]).only

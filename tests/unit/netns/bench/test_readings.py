@@ -76,12 +76,28 @@ def test_percentiles_are_microseconds_whatever_their_unit(text, us):
     assert readings.wrk(WRK.replace("12.27ms", text)).p99_us == us
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "unable to connect to 44.2.2.2:8888 Connection refused\n", WRK.replace("     99%", "     98%")],
-)
+@pytest.mark.parametrize(("text", "us"), [("1.21s ", 1.21e6), ("1.50m ", 90e6), ("1.00h ", 3600e6)])
+def test_a_unit_of_one_letter_is_padded(text, us):
+    found = readings.wrk(WRK.replace("406.00us", text).replace("12.27ms", text))
+    assert (found.p50_us, found.p99_us) == (us, us)
+
+
+@pytest.mark.parametrize("text", ["", "unable to connect to 44.2.2.2:8888 Connection refused\n"])
 def test_what_is_no_report_of_wrk_is_told(text):
     with pytest.raises(LabError, match=r"^wrk: "):
+        readings.wrk(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        (WRK.replace("     99%", "     98%"), "99%"),
+        (WRK.replace("ms", "fortnights").replace("us", "fortnights"), "50% and 99%"),
+        (WRK.replace("Requests/sec", "Requests"), "Requests/sec"),
+    ],
+)
+def test_what_a_report_of_wrk_lacks_is_named(text, missing):
+    with pytest.raises(LabError, match=f"^wrk's report lacks {missing}: "):
         readings.wrk(text)
 
 

@@ -257,3 +257,54 @@ def test_it_is_told_to_look_no_more_when_the_load_fails(played, monkeypatch):
     assert "round 1 of 1, it, where a packet's time goes: wrk: no route to host" in outcome.remarks
     assert outcome.profiles == []
     assert outcome.failed
+
+
+# -- a bounded time
+
+
+class Clock:
+    """A clock that only moves when a load lasts."""
+
+    def __init__(self, played, monkeypatch, lasts):
+        self.now = 0.0
+        monkeypatch.setattr(rounds.time, "monotonic", lambda: self.now)
+        connect = played.connect
+
+        def slowly(number):
+            self.now += lasts
+            connect(number)
+
+        monkeypatch.setattr(played, "connect", slowly)
+
+
+@pytest.mark.parametrize("lasts", [0.1, 1.0, 1.7, 3.0, 21.0])
+def test_a_run_ends_in_time_however_long_its_loads_last(played, monkeypatch, lasts):
+    clock = Clock(played, monkeypatch, lasts)
+    candidates = [played.candidate(name) for name in ("a", "b", "c", "d", "e", "f")]
+    outcome, _ = run_with(played, *candidates, seconds=1, within=50.0)
+    assert clock.now <= 50
+    possible = 7 * len(candidates)
+    left_out = [remark for remark in outcome.remarks if ", left out: " in remark]
+    assert bool(left_out) == (lasts * possible > 50)
+    assert not outcome.failed
+
+
+def test_what_no_longer_fits_is_named(played, monkeypatch):
+    Clock(played, monkeypatch, 10.0)
+    outcome, _ = run_with(played, *map(played.candidate, "abc"), seconds=1, within=95.0)
+    first, second, _memory = outcome.remarks
+    assert first.startswith(
+        "round 1 of 1, b, left out: bulk, 8 streams; requests, kept alive; requests, a connection each; datagrams; "
+        "requests, one at a time: the time was up. "
+    )
+    assert second.startswith("round 1 of 1, c, left out: all of it: the time was up. ")
+    values = outcome.results["b"]
+    assert (values["bulk_reverse_gbps"], values["bulk8_gbps"]) == (2, None)
+    assert outcome.results["c"]["bulk_gbps"] is None
+    assert "+c" not in played.story, "it is not started for nothing"
+
+
+def test_without_a_bound_everything_is_measured(played, monkeypatch):
+    Clock(played, monkeypatch, 1000.0)
+    outcome, _ = run_with(played, played.candidate("a"))
+    assert outcome.remarks == ["memory: not measured in a quick run"]
