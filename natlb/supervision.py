@@ -147,8 +147,8 @@ class Supervisor:
         lost = health.operation is Operation.STOPPED and before is Operation.RUNNING and not around.drained
         level = Urgency.ALERT if lost else Urgency.NOTICE
         status(pool.name, level, report.of_change(health, cause, before, around, told_of_check=told))
-        if around.drained and not health.maintained:
-            status(pool.name, Urgency.NOTICE, report.of_drain_that_goes_on(health, backup=running.backup))
+        if around.drained:
+            self._tell_of_drain(pool, running, goes_on=True)
         if health.operation is Operation.STOPPED and before is not Operation.STOPPED and running.shutdown_on_down:
             self._shut_down(running, EndReason.SERVER_DOWN)
         if health.healthy and running.shutdown_backups_on_up and not running.backup and running.usable:
@@ -160,9 +160,8 @@ class Supervisor:
 
     def on_admin(self, pool: Pool, server: Server, before: AdminState) -> None:
         """An operator has said what to do with a server; of maintenance it has been told already."""
-        health = self.checks[f"{pool.name}/{server.name}"]
-        if {before, server.admin} == {AdminState.READY, AdminState.DRAIN} and not health.maintained:
-            status(pool.name, Urgency.NOTICE, report.of_drain(health, _surroundings(pool, server, health)))
+        if {before, server.admin} == {AdminState.READY, AdminState.DRAIN}:
+            self._tell_of_drain(pool, server, goes_on=server.drained_along)
         self.look_at(pool)
 
     def look_at(self, pool: Pool) -> None:
@@ -178,7 +177,20 @@ class Supervisor:
         pool, running = self._found(health)
         pool.drain_along(running, health.drained_through is not None, time.monotonic())
         self._settle()
+        self._tell_of_drain(pool, running, goes_on=running.admin is AdminState.DRAIN)
         self.look_at(pool)
+
+    def _tell_of_drain(self, pool: Pool, server: Server, *, goes_on: bool) -> None:
+        """Tell that a server is drained, or no more; or that it is drained nevertheless, for another reason."""
+        health = self.checks[f"{pool.name}/{server.name}"]
+        if health.maintained:
+            return
+        if goes_on:
+            forced = server.admin is AdminState.DRAIN
+            line = report.of_drain_that_goes_on(health, backup=server.backup, forced=forced)
+        else:
+            line = report.of_drain(health, _surroundings(pool, server, health))
+        status(pool.name, Urgency.NOTICE, line)
 
     def _on_check(self, health: ServerHealth) -> None:
         """A check came to something new."""

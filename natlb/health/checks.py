@@ -365,15 +365,15 @@ class Checks:
         for tracker in health.trackers:
             self._change(tracker, operation, Cause.TRACKED)
 
-    def _enter_maintenance(self, health: ServerHealth) -> None:
+    def _enter_maintenance(self, health: ServerHealth, cause: Cause = Cause.MAINTENANCE) -> None:
         before = health.operation
         health.judge.health = 0
         if before is not Operation.STOPPED:
             health.change(Operation.STOPPED, self._loop.time())
-        self._on_change(health, Cause.MAINTENANCE, before)
+        self._on_change(health, cause, before)
         for tracker in health.trackers:
             if not tracker.in_maintenance:
-                self._enter_maintenance(tracker)
+                self._enter_maintenance(tracker, Cause.MAINTENANCE_THROUGH)
 
     def _drain_trackers(self, health: ServerHealth) -> None:
         for tracker in health.trackers:
@@ -381,19 +381,19 @@ class Checks:
             if not tracker.in_drain:
                 self._drain_trackers(tracker)
 
-    def _leave_maintenance(self, health: ServerHealth) -> None:
+    def _leave_maintenance(self, health: ServerHealth, cause: Cause = Cause.MAINTENANCE) -> None:
         if health.enabled:
             health.judge.health = health.judge.rise
         operation = Operation.RUNNING if health.tracked is None else health.tracked.operation
         if operation is not Operation.STOPPED:
             health.change(operation, self._loop.time())
-        self._on_change(health, Cause.MAINTENANCE, Operation.STOPPED)
+        self._on_change(health, cause, Operation.STOPPED)
         schedule = self._schedules.get(health.name)
         if schedule is not None and schedule.timer is not None:
             self._plan(health, 0.0)
         for tracker in health.trackers:
             if not tracker.in_maintenance:
-                self._leave_maintenance(tracker)
+                self._leave_maintenance(tracker, Cause.MAINTENANCE_THROUGH)
 
 
 def _overslept(settings: CheckSettings, answer: Answer) -> bool:

@@ -50,17 +50,21 @@ def of_change(
 
 
 def of_drain(health: ServerHealth, around: Surroundings) -> str:
-    """The line of a server that the operator begins to drain, or drains no more."""
+    """The line of a server that begins to be drained, or is drained no more, for itself or with the one it tracks."""
     if around.drained:
-        news = f"enters drain state{_left(health, around)}"
+        through = f" via {health.drained_through.name}" if health.drained_through is not None else ""
+        news = f"enters drain state{through}{_left(health, around)}"
     else:
         news = f"is {'DOWN' if health.operation is Operation.STOPPED else 'UP'} (leaving forced drain)"
     return f"{'Backup ' if around.backup else ''}Server {health.name} {news}."
 
 
-def of_drain_that_goes_on(health: ServerHealth, *, backup: bool) -> str:
-    """The line of a server that is drained, whatever else has changed."""
-    return f"{'Backup ' if backup else ''}Server {health.name} remains in forced drain mode."
+def of_drain_that_goes_on(health: ServerHealth, *, backup: bool, forced: bool) -> str:
+    """The line of a server that is drained, whatever else has changed: `forced` by the operator, or through another."""
+    news = "remains in forced drain mode"
+    if not forced and health.drained_through is not None:
+        news = f"is leaving forced drain but remains in drain mode via {health.drained_through.name}"
+    return f"{'Backup ' if backup else ''}Server {health.name} {news}."
 
 
 def of_backend(name: str) -> tuple[str, str]:
@@ -70,10 +74,10 @@ def of_backend(name: str) -> tuple[str, str]:
 
 def _news(health: ServerHealth, cause: Cause, before: Operation, around: Surroundings, told_of_check: bool) -> str:
     through = f" via {health.maintained_through.name}" if health.maintained_through is not None else ""
-    if cause is Cause.MAINTENANCE:
+    if cause in (Cause.MAINTENANCE, Cause.MAINTENANCE_THROUGH):
         if not health.maintained:
             up = "DOWN" if health.operation is Operation.STOPPED else "UP"
-            forced = " forced" if health.tracked is None else ""
+            forced = " forced" if cause is Cause.MAINTENANCE else ""
             return f"is {up}/{'DRAIN' if around.drained else 'READY'} (leaving{forced} maintenance)"
         if before is Operation.STOPPED:
             return f"was DOWN and now enters maintenance{through}"

@@ -42,6 +42,7 @@ class Cause(Enum):
     OPERATOR = "changed from CLI"
     TRACKED = "the server that it tracks"
     MAINTENANCE = "maintenance"
+    MAINTENANCE_THROUGH = "maintenance of the server that it tracks"
 
 
 @dataclass(frozen=True, slots=True)

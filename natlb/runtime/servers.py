@@ -188,13 +188,11 @@ def _set_admin(running: Running, pool: Pool, server: Server, state: AdminState) 
     before, checks, name = server.admin, running.checks, f"{pool.name}/{server.name}"
     if state is AdminState.MAINT:
         checks.pause(name)  # while it is still known whether the server was drained
-        pool.set_admin(server, state, running.clock())
-        checks.drain(name, False)
-    else:
-        pool.set_admin(server, state, running.clock())
-        checks.drain(name, state is AdminState.DRAIN)
-        checks.resume(name)
+    pool.set_admin(server, state, running.clock())
     running.on_admin(pool, server, before)
+    checks.drain(name, state is AdminState.DRAIN)  # which takes along those that track it
+    if state is not AdminState.MAINT:
+        checks.resume(name)  # into drain, if it is that
 
 
 def _set_health(running: Running, pool: Pool, server: Server, words: Words) -> str:

@@ -53,7 +53,7 @@ class Story:
         return Answer(status, "", 0, {"t": 1.5, "z": 60.0}.get(answers[0], 0.0))
 
     def _on_change(self, health: ServerHealth, cause: Cause, before: Operation) -> None:
-        assert health.operation is not before or cause is Cause.MAINTENANCE
+        assert health.operation is not before or cause in (Cause.MAINTENANCE, Cause.MAINTENANCE_THROUGH)
         self.told.append((health.name, health.operation.name, cause.name))
 
     def _on_report(self, health: ServerHealth) -> None:

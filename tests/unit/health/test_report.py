@@ -121,7 +121,7 @@ def test_the_lines_of_maintenance_and_of_those_that_are_taken_along() -> None:
     assert report.of_change(made, Cause.MAINTENANCE, *down, told_of_check=False) == (
         "Server b/s was DOWN and now enters maintenance."
     )
-    assert report.of_change(tracking, Cause.MAINTENANCE, *down, told_of_check=False) == (
+    assert report.of_change(tracking, Cause.MAINTENANCE_THROUGH, *down, told_of_check=False) == (
         "Server c/t was DOWN and now enters maintenance via b/s."
     )
     assert report.of_change(made, Cause.MAINTENANCE, Operation.RUNNING, LEFT, told_of_check=False).startswith(
@@ -129,7 +129,7 @@ def test_the_lines_of_maintenance_and_of_those_that_are_taken_along() -> None:
     )
     made.in_maintenance, tracking.operation = False, Operation.RUNNING
     drained = Surroundings(backup=False, active=0, backups=0, live=0, drained=True)
-    assert report.of_change(tracking, Cause.MAINTENANCE, Operation.STOPPED, drained, told_of_check=False) == (
+    assert report.of_change(tracking, Cause.MAINTENANCE_THROUGH, Operation.STOPPED, drained, told_of_check=False) == (
         "Server c/t is UP/DRAIN (leaving maintenance)."
     )
 

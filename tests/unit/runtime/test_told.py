@@ -39,6 +39,11 @@ backend spare
     balance roundrobin
     server s1 127.0.0.1:14446 weight 2
     server s2 127.0.0.1:14446 backup
+backend followed
+    balance roundrobin
+    server s1 127.0.0.1:{healthy} check inter 1h
+    server t 127.0.0.1:14447 track s1
+    server b 127.0.0.1:14448 backup track t
 backend end
     server s1 127.0.0.1:14446
 """
@@ -63,6 +68,44 @@ _CONVERSATIONS = {
         set server nodes/server1 state drain
         enable server nodes/server1
         enable server nodes/server2
+    """,
+    "drained with another": """
+        set server followed/s1 state drain
+        set server followed/t state drain
+        set server followed/s1 state ready
+        set server followed/t state ready
+        set server followed/t state drain
+        set server followed/s1 state drain
+        set server followed/s1 state ready
+        set server followed/t state ready
+        set server followed/b state drain
+        set server followed/s1 state drain
+        set server followed/s1 state ready
+        set server followed/b state ready
+        set server followed/s1 state drain
+        set server followed/t state drain
+        set server followed/t state ready
+        set server followed/s1 state ready
+    """,
+    "drained with another, and down": """
+        set server followed/s1 state drain
+        set server followed/s1 health down
+        set server followed/s1 health up
+        set server followed/s1 health stopping
+        set server followed/s1 state ready
+        set server followed/t state drain
+        set server followed/s1 health down
+        set server followed/s1 health up
+        set server followed/t state ready
+    """,
+    "drained with another, and in maintenance": """
+        set server followed/s1 state drain
+        set server followed/s1 state maint
+        set server followed/s1 state ready
+        set server followed/s1 state drain
+        set server followed/t state maint
+        set server followed/s1 state ready
+        set server followed/t state ready
     """,
     "in maintenance": """
         disable server nodes/server1
@@ -179,6 +222,13 @@ def syslog() -> Iterator[socket.socket]:
         yield opened
 
 
+@pytest.fixture
+def healthy() -> Iterator[int]:
+    """The port of a server that passes its checks."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
 def _lines(syslog: socket.socket) -> list[str]:
     """Return what has come about servers and proxies, up to the last, without dates and whose it is."""
     lines: list[str] = []
@@ -196,10 +246,10 @@ def _on_standard_error(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("conversation", _CONVERSATIONS.values(), ids=_CONVERSATIONS)
 def test_what_operators_do_is_told_as_haproxy_tells_it(
-    conversation: str, syslog: socket.socket, tmp_path: Path
+    conversation: str, syslog: socket.socket, healthy: int, tmp_path: Path
 ) -> None:
     commands = [line.strip() for line in conversation.strip().splitlines()]
-    config = _CONFIG.format(syslog=syslog.getsockname()[1])
+    config = _CONFIG.format(syslog=syslog.getsockname()[1], healthy=healthy)
 
     def hold(ask: Ask) -> list[bytes]:
         return [ask("admin", f"{each}\n".encode()) for each in [*commands, _LAST]]
