@@ -159,6 +159,8 @@ class _Visit:
             self._leave_out("; ".join(left_out))
 
     def _loads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        # First what is to find the candidate with nothing else to do: after thousands of connections it may tidy up.
+        yield "requests, one at a time", self._one_at_a_time
         yield "bulk to the server", self._bulk_to_the_server
         yield "bulk to the client", self._bulk_to_the_client
         yield "bulk, 8 streams", self._bulk_of_8_streams
@@ -168,7 +170,6 @@ class _Visit:
             yield "where a packet's time goes", partial(self._where, ask)
         if self._candidate.udp:
             yield "datagrams", self._datagrams
-        yield "requests, one at a time", self._one_at_a_time
 
     def weigh(self) -> None:
         """Start the candidate, open many connections through it, and see how its memory grows."""

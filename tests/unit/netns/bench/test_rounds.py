@@ -294,12 +294,13 @@ def test_what_no_longer_fits_is_named(played, monkeypatch):
     outcome, _ = run_with(played, *map(played.candidate, "abc"), seconds=1, within=95.0)
     first, second, _memory = outcome.remarks
     assert first.startswith(
-        "round 1 of 1, b, left out: bulk, 8 streams; requests, kept alive; requests, a connection each; datagrams; "
-        "requests, one at a time: the time was up. "
+        "round 1 of 1, b, left out: bulk to the client; bulk, 8 streams; requests, kept alive; "
+        "requests, a connection each; datagrams: the time was up. "
     )
     assert second.startswith("round 1 of 1, c, left out: all of it: the time was up. ")
     values = outcome.results["b"]
-    assert (values["bulk_reverse_gbps"], values["bulk8_gbps"]) == (2, None)
+    assert values["unloaded_p50_us"] is not None
+    assert (values["bulk_gbps"], values["bulk_reverse_gbps"]) == (1, None)
     assert outcome.results["c"]["bulk_gbps"] is None
     assert "+c" not in played.story, "it is not started for nothing"
 
