@@ -173,6 +173,23 @@ def test_a_server_in_drain_or_maint_gets_no_new_connection_until_it_is_ready_aga
     assert Counter(picks(pool, 6).split()) == {"a": 2, "b": 2, "c": 2}
 
 
+def test_a_server_is_drained_with_the_one_it_tracks_whatever_is_wanted_of_itself(pool):
+    a = pool.servers["a"]
+    pool.drain_along(a, True, 7.0)
+    assert (picks(pool, 4), a.drained, a.changed) == ("b c b c", True, 7.0)
+    pool.drain_along(a, True, 8.0)
+    pool.set_admin(a, AdminState.DRAIN, 9.0)
+    pool.set_admin(a, AdminState.READY, 9.0)
+    assert (picks(pool, 4), a.drained) == ("b c b c", True)
+    pool.drain_along(a, True, 10.0)
+    assert a.changed == 9.0, "that was so before"
+    pool.set_admin(a, AdminState.DRAIN, 11.0)
+    pool.drain_along(a, False, 12.0)
+    assert a.drained, "for itself"
+    pool.set_admin(a, AdminState.READY, 13.0)
+    assert Counter(picks(pool, 6).split()) == {"a": 2, "b": 2, "c": 2}
+
+
 def test_a_healthy_server_in_maint_is_still_in_maint(pool):
     pool.set_admin(pool.servers["a"], AdminState.MAINT, 0.0)
     pool.set_health(pool.servers["a"], True, 0.0)
