@@ -14,24 +14,14 @@ place of the old one.
 """
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from natlb.errors import ProcessError
 from natlb.log import is_journal
-
-_REMEDIES: Final = {
-    errno.ENOENT: "make its directory ('mkdir -p {directory}'), or give another path",
-    errno.ENOTDIR: "give a path in a directory",
-    errno.EISDIR: "give the path of a file in it",
-    errno.EACCES: "natlb must be able to write to {directory}; give another path",
-    errno.EROFS: "natlb must be able to write to {directory}; give another path",
-    errno.ENOSPC: "make room where {directory} is ('df {directory}', 'df -i {directory}'), or give another path",
-}
+from natlb.remedies import OF_FILES
 
 
 def fork() -> Callable[[], None]:
@@ -81,5 +71,5 @@ def write_pidfile(path: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        remedy = _REMEDIES.get(error.errno or 0, "give another path").format(directory=target.parent)
+        remedy = OF_FILES.get(error.errno, "give another path").format(directory=target.parent)
         raise ProcessError(f"cannot create pidfile {path}: {error.strerror}; {remedy}") from error

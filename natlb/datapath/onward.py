@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from natlb import conntrack
+
 # linux/rtnetlink.h
 _RTM_NEWROUTE, _RTM_GETROUTE, _RTA_DST, _RTN_UNICAST = 24, 26, 1, 1
 _NLM_F_REQUEST = 0x1
-
-_CONNTRACK: Final = Path("/proc/sys/net/netfilter")
-"""There while connection tracking is loaded; what it says is about the network namespace of who reads it."""
 
 _KEPT: Final = 1.0
 """Seconds in which an answer holds."""
@@ -27,9 +26,9 @@ _MOST_KEPT: Final = 4096
 class Onward:
     """The kernel's answers."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, conntrack: Path = _CONNTRACK) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, settings: Path = conntrack.SETTINGS) -> None:
         self._clock = clock
-        self._conntrack = conntrack
+        self._settings = settings
         self._until = clock()
         self._sent_on: dict[bytes, bool] = {}
         self._checked: bool | None = None
@@ -50,7 +49,9 @@ class Onward:
         self._forget()
         if self._checked is None:
             # It may be loaded and have nothing to do here; then it knows no connections, not even ours.
-            self._checked = self._setting("nf_conntrack_checksum") != 0 and self._setting("nf_conntrack_count") != 0
+            self._checked = all(
+                conntrack.number(self._settings / name) for name in ("nf_conntrack_checksum", "nf_conntrack_count")
+            )
         return self._checked
 
     def close(self) -> None:
@@ -63,14 +64,6 @@ class Onward:
             self._sent_on.clear()
             self._checked = None
             self._until = now + _KEPT
-
-    def _setting(self, name: str) -> int:
-        try:
-            return int((self._conntrack / name).read_bytes())
-        except FileNotFoundError:
-            return 0
-        except (OSError, ValueError):
-            return 1
 
     def _ask(self, address: bytes) -> bool:
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6

@@ -22,6 +22,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Final
 
+from natlb import conntrack
 from natlb.core.flow import Connection, reverse
 from natlb.errors import OffloadError
 
@@ -33,7 +34,7 @@ _CTA_STATUS: Final = 3
 _IPS_NAT_MASK: Final = 0x30
 """IPS_SRC_NAT | IPS_DST_NAT: set only where an address or a port has become another."""
 
-_COUNT: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+_COUNT: Final = conntrack.SETTINGS / "nf_conntrack_count"
 """There while connection tracking is loaded: how many connections it knows in this network namespace."""
 _KEPT: Final = 1.0
 """Seconds for which a look at that holds."""
@@ -82,7 +83,7 @@ class KernelNat:
         now = self._clock()
         if now >= self._until:
             self._until = now + _KEPT
-            self._is_at_work = self._knows_any()
+            self._is_at_work = conntrack.number(self._count) != 0
         if not self._is_at_work:
             return False
         try:
@@ -93,14 +94,6 @@ class KernelNat:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
-
-    def _knows_any(self) -> bool:
-        try:
-            return int(self._count.read_bytes()) != 0
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError):
-            return True
 
     def _ask(self, key: bytes) -> int:
         """Return the status of the connection that began with this tuple, 0 if there is none; OSError if that fails."""

@@ -16,7 +16,7 @@ import grp
 import os
 import pwd
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Final
 from natlb.errors import RuntimeApiError
 from natlb.log import fault, log
 from natlb.readiness import readable
+from natlb.remedies import OF_FILES
 from natlb.runtime.console import Console
 from natlb.runtime.language import Language, Level
 from natlb.runtime.running import Running
@@ -44,13 +45,8 @@ _LOOKED_AFTER: Final = 2.0
 _PATIENCE: Final = 1.0
 """Seconds until the next try when the system has no descriptor left for a client."""
 
-_REMEDIES: Final = {
-    errno.ENOENT: "make its directory ('mkdir -p {directory}'), or give another path",
-    errno.ENOTDIR: "give a path in a directory",
-    errno.EISDIR: "give the path of a file in it",
-    errno.EACCES: "natlb must be able to write to {directory}; give another path",
-    errno.EROFS: "natlb must be able to write to {directory}; give another path",
-    errno.ENOSPC: "make room where {directory} is ('df {directory}', 'df -i {directory}'), or give another path",
+_REMEDIES: Final[Mapping[int | None, str]] = {
+    **OF_FILES,
     errno.EADDRINUSE: "a local process has that port; 'ss -ltnp' shows which",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address; add it, or give another",
     None: "give a path of at most 95 bytes",

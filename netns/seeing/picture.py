@@ -11,6 +11,7 @@ from pathlib import Path
 from netns.build import Lab
 from netns.draw import Pen
 from netns.errors import LabError
+from netns.numbers import counted
 from netns.observe import Visitor, everywhere, way
 from netns.seeing import pcapng
 from netns.seeing.diagram import Lane, diagram
@@ -41,10 +42,10 @@ def draw(lab: Lab, _: Pen, words: Sequence[str]) -> int:
     except OSError as error:
         raise LabError(f"{path}: {error.strerror}; give another FILE") from error
     first = walks[0].first
-    count = f"{len(walks)} packet{'' if len(walks) == 1 else 's'}"
     went_on = any(seen.place == way(server)[2] for walk in walks for seen in walk.sightings)
     who = f"served by {server.name}" if went_on else "none of them on a server's link"
-    print(f"{path}: {count} of {first.source} > {first.destination}, {who}. A browser shows it.")
+    packets = counted(len(walks), "packet")
+    print(f"{path}: {packets} of {first.source} > {first.destination}, {who}. A browser shows it.")
     return 0
 
 

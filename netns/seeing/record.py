@@ -11,6 +11,7 @@ from pathlib import Path
 from netns.build import Lab, uninterrupted
 from netns.draw import Pen
 from netns.errors import LabError
+from netns.numbers import counted
 from netns.seeing.feed import Feed, Packet, feed, places_of
 from netns.seeing.pcapng import Writer
 from netns.seeing.words import Words, need, number, seconds
@@ -39,7 +40,7 @@ def capture(lab: Lab, _: Pen, words: Sequence[str]) -> int:
             written = _run(source, writer, options.packets, options.seconds)
     except OSError as error:
         raise LabError(f"{path}: {error.strerror}; -w names another file") from error
-    print(f"{path}: {written} packet{'' if written == 1 else 's'}.")
+    print(f"{path}: {counted(written, 'packet')}.")
     return 0
 
 
