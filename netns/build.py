@@ -361,15 +361,15 @@ class Lab:
             path = config
         argv = self.command(host, balancer.command(path, extra_args, state=self.directory), names=False)
         natlb = balancer.Natlb("natlb", argv, self.new_file("natlb", "log"), stats_socket or self.stats_socket)
-        return self._await(natlb, balancer.READY if wait else "")
+        return self._await(natlb, host, balancer.READY if wait else "")
 
     def start(self, name: str, host: str, argv: Sequence[str], ready: str = "") -> Service:
         """Start any program on a host and wait until its log contains `ready`; LabError when it never does.
 
-        Only the network namespace is entered.
+        Only the network namespace is entered; `residents` shows it as soon as this returns.
         """
         argv = self.command(host, argv, names=False)
-        return self._await(Service(name, argv, self.new_file(name.replace(" ", "-"), "log")), ready)
+        return self._await(Service(name, argv, self.new_file(name.replace(" ", "-"), "log")), host, ready)
 
     def capture(self, host: str, interface: str, expression: str = "", **options: Any) -> Capture:
         """Start a capture at one of a host's interfaces; see `netns.capture`, also for the options."""
@@ -377,9 +377,10 @@ class Lab:
         path = self.new_file(f"{host}-{interface}", "pcap")
         return Capture(enter, f"{host}:{interface}", interface, expression, path, **options)
 
-    def _await(self, service: _AnyService, text: str) -> _AnyService:
+    def _await(self, service: _AnyService, host: str, text: str) -> _AnyService:
         self._services.append(service)
         try:
+            service.wait_to_live_in(self.namespace(host))
             service.wait_for(text)
         except BaseException:
             with contextlib.suppress(LabError):

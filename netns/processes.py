@@ -129,6 +129,7 @@ class Service:
 
     def __init__(self, name: str, argv: Sequence[str], log: Path | None = None) -> None:
         self.name = name
+        self._argv = argv
         self._log = log
         self._heard = b""
         with contextlib.ExitStack() as stack:
@@ -165,6 +166,18 @@ class Service:
     def alive(self) -> bool:
         """Whether it still runs."""
         return self.process.poll() is None
+
+    def wait_to_live_in(self, namespace: str, seconds: float = PATIENCE) -> None:
+        """Return once it is in the namespace, and no longer the program that took it there; or once it has ended.
+
+        LabError when it takes longer. Until then whoever looks for it, as `living_in` does, does not see it.
+        """
+        there, way = _identity(NAMESPACES / namespace), " ".join(self._argv)
+        for _ in every(0.002, seconds):
+            pid = self.process.pid
+            if not self.alive or (_namespace_of(pid) == there and _command(pid) != way):
+                return
+        raise self.failure("did not come up")
 
     def wait_for(self, text: str, seconds: float = PATIENCE) -> None:
         """Return once its log contains the text; LabError when it ends before that, or takes longer."""

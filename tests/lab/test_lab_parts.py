@@ -197,3 +197,18 @@ def test_programs_of_the_lab_are_seen_by_whoever_looks(web: Lab) -> None:
         [found] = [resident for resident in web.residents() if resident.command == "sleep 60"]
         assert (found.namespace, found.pid) == (web.namespace("client"), sleeper.pid)
         sleeper.kill()
+
+
+def test_a_program_is_seen_as_soon_as_it_has_been_started_however_long_its_way(
+    web: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = web.command
+
+    def slow_command(host: str, argv: list[str], *, names: bool = True) -> list[str]:
+        """Take two tenths of a second before the namespace is entered."""
+        return ["sh", "-c", 'sleep 0.2; exec "$@"', "sh", *command(host, argv, names=names)]
+
+    monkeypatch.setattr(web, "command", slow_command)
+    sleeper = web.start("sleeper", "client", ["sleep", "60"])
+    assert [each.pid for each in web.residents() if each.namespace == web.namespace("client")] == [sleeper.process.pid]
+    sleeper.stop()
