@@ -21,7 +21,7 @@ from netns.soak.scene import SECTIONS
 from tests.lab import wrong_natlb
 from tests.lab.support import until
 
-pytestmark = [pytest.mark.root, pytest.mark.busy]
+pytestmark = [pytest.mark.root, pytest.mark.soak]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "soak.md"
