@@ -29,7 +29,7 @@ def certificates(lab: Lab, pen: Pen) -> Findings:
     shown, readable, asked = {}, {}, {}
     for title, port in {"natlb": PASSED, "HAProxy": haproxy.TLS}.items():
         with watching(lab, places(lab)[1:], "tcp") as observation:
-            with Visitor(lab, port, tls=True) as visitor:
+            with _door(lab, port) as visitor:
                 asked[title], _ = visitor.ask(_SECRET)
                 shown[title] = visitor.certificate()
             data = [seen.payload for seen in observation.sightings()]
@@ -61,3 +61,11 @@ def certificates(lab: Lab, pen: Pen) -> Findings:
         saw=readable,
         expected={"natlb": False, "HAProxy": True},
     )
+
+
+def _door(lab: Lab, port: int) -> Visitor:
+    """Speak TLS to a port of the virtual address; LabError, saying what opens it, when nobody answers there."""
+    try:
+        return Visitor(lab, port, tls=True)
+    except LabError as error:
+        raise LabError(f"{error}; what opens port {port} is told by {lab.advice('lesson 7')}") from error

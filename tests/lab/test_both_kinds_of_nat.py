@@ -103,6 +103,18 @@ def test_silence_is_ended_on_both_wires(doors: Lab, sees: str, capsys: pytest.Ca
     assert re.search(r" {30}→ RST 44\.[34]", printed), printed
 
 
+def test_whoever_has_no_door_for_tls_yet_is_told_what_opens_it(doors: Lab, sees: str) -> None:
+    path = doors.directory / "natlb.cfg"
+    path.write_text(path.read_text().replace(f"*:{PASSED}", f"*:{PASSED + 1}"))
+    programs.stop(doors, "natlb")
+    programs.start(doors, "natlb")
+    try:
+        with pytest.raises(LabError, match=rf"^\S.* {PASSED} is told by sudo scripts/lab\.sh .*lesson 7$"):
+            list(experiments.find("certificates").run(doors, Pen()))
+    finally:
+        configure(doors, sees)
+
+
 def test_of_a_walk_both_ends_are_claimed_that_were_rewritten(
     doors: Lab, sees: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
