@@ -33,7 +33,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -281,11 +281,12 @@ def find(path: Path, pids: Sequence[int]) -> Predecessor | None:
     """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        if doubt_about(path.parent, path.parent.stat()):
-            connected.close()
-            return None
-        connected.settimeout(_ANSWERS_WITHIN)
-        connected.connect(str(path))
+        with _opened(path.parent) as directory:
+            if doubt_about(path.parent, directory.stat()):
+                connected.close()
+                return None
+            connected.settimeout(_ANSWERS_WITHIN)
+            connected.connect(str(directory / path.name))
     except OSError:
         connected.close()
         return None
@@ -314,14 +315,27 @@ def _peer(connected: socket.socket) -> tuple[int, int]:
 
 def _listening(path: Path) -> socket.socket:
     # Made beside its place and moved there when it is ready, as with stats sockets.
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if objection := doubt_about(path.parent, path.parent.stat()):
-            raise ProcessError(f"{objection}, or name another with --state")
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
+        with _opened(path.parent) as directory:
+            if objection := doubt_about(path.parent, directory.stat()):
+                raise ProcessError(f"{objection}, or name another with --state")
+            _bind(opened, directory / path.name)
+    except (OSError, ProcessError) as error:
+        opened.close()
+        if isinstance(error, ProcessError):
+            raise
+        raise ProcessError(
+            f"cannot open {path}: {error.strerror or error}; name another directory with --state"
+        ) from error
+    return opened
+
+
+def _bind(opened: socket.socket, path: Path) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    fresh.unlink(missing_ok=True)
+    try:
         before = os.umask(0o177)
         try:
             opened.bind(str(fresh))
@@ -329,13 +343,17 @@ def _listening(path: Path) -> socket.socket:
             os.umask(before)
         opened.listen(1)
         fresh.rename(path)
-    except (OSError, ProcessError) as error:
-        opened.close()
+    except OSError:
         with contextlib.suppress(OSError):
             fresh.unlink()
-        if isinstance(error, ProcessError):
-            raise
-        raise ProcessError(
-            f"cannot open {path}: {error.strerror or error}; name another directory with --state"
-        ) from error
-    return opened
+        raise
+
+
+@contextlib.contextmanager
+def _opened(directory: Path) -> Iterator[Path]:
+    """Open a directory; hand out a short path to it. A socket's path has 107 bytes at most (unix(7)), others' not."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)

@@ -108,6 +108,17 @@ def test_a_directory_is_made_for_root_alone(tmp_path: Path) -> None:
     offer.close()
 
 
+def test_a_directory_may_have_a_longer_path_than_a_socket_can(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 100) / ("y" * 100) / "4026531840-2391.sock"
+    offer = Offer(path)
+    offer.begin()
+    predecessor = find(path, [os.getpid()])
+    assert predecessor is not None
+    predecessor.close()
+    offer.close()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_place_that_cannot_be_had_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     with pytest.raises(
