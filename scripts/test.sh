@@ -25,8 +25,9 @@ unit_tests() {
     part random nice "$bin/python" -m pytest -q -m random tests/unit/core
     part unit nice "$bin/python" -m pytest -q -m "not busy" tests/unit --ignore tests/unit/core --durations 40
 }
-lab_tests() { part lab "$bin/python" -m pytest -n 3 --dist loadfile -m "not busy and not soak" tests/lab --durations 40; }
-soak_tests() { part soak "$bin/python" -m pytest -q -n 4 -m soak tests/lab/test_soak.py --durations 0; }
+labs=$(($(nproc) + 1))
+lab_tests() { part lab "$bin/python" -m pytest -n $labs --dist loadfile -m "not busy and not soak" tests/lab --durations 40; }
+soak_tests() { part soak "$bin/python" -m pytest -q -n 4 -m soak tests/lab/test_soak.py; }
 # Each in a process group of its own: whoever interrupts this script, pytest is told, and takes its labs away.
 trap 'kill -INT $(jobs -p | sed s/^/-/) 2>/dev/null || true; wait; rm -rf "$logs"' EXIT
 trap 'exit 130' INT
