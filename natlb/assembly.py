@@ -100,7 +100,7 @@ def assemble(
     made = Assembly(NatEngine(addresses, max_connections=config.maxconn, choose_port=choose))
     made.engine.connection_limit = config.maxconnrate
     made.engine.session_limit = config.maxsessrate
-    made.engine.own_addresses = frozenset(address.packed for address in machine.own_addresses)
+    made.engine.own_addresses.update(address.packed for address in machine.own_addresses)
     for backend in config.backends:
         made.pools[backend.name] = _pool(backend, config, machine, choose)
     for frontend in config.frontends:

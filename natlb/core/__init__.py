@@ -6,6 +6,7 @@ a packet, whatever its bytes. Start reading at `engine.NatEngine.handle_packet`:
     shortcut   the short way of nearly every packet: what the engine does in general, in one flat piece
     packet     where the fields of a packet are, and which flow it belongs to
     checksum   the Internet checksum, incrementally (RFC 1624) and in full (RFC 1071)
+    addresses  whether an address is a host's, and whether it is ours
     flow       FlowKey, Direction, Translation, Connection: the two tuples that are the NAT
     ledger     what is counted and timed of each connection
     idle       which connection has been silent longest, without looking at the others

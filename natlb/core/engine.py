@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Final
 
 from natlb.core import answers
+from natlb.core.addresses import OwnAddresses, is_host, is_loopback
 from natlb.core.bookkeeping import Books
 from natlb.core.events import (
     Account,
@@ -40,28 +41,24 @@ from natlb.core.flow import (
     Direction,
     Endpoint,
     FlowKey,
-    FullTranslation,
-    Translation,
     ends,
     flow_key,
     reverse,
 )
 from natlb.core.fragments import Fate, Fragments, Led
 from natlb.core.icmp import is_echo_request, is_error, quoted
-from natlb.core.ledger import Ledger
 from natlb.core.offloading import OFFLOADABLE, Change, Offloading, Report, Survivor
 from natlb.core.opening import UNCOUNTED, Opening
 from natlb.core.packet import ACK, SYN, TCP, TRANSPORT_CHECKSUM, UDP, Kind, PacketView
 from natlb.core.patience import LONGEST, Patience
 from natlb.core.pool import Place, Pool, Server
-from natlb.core.ports import Lender, PortRanges, Source, last
+from natlb.core.ports import ANY_PORT, Lender, PortRanges, Source, last
 from natlb.core.record import Record
 from natlb.core.rules import Decision
 from natlb.core.service import Intake, Listener, Service, VirtualAddresses
 from natlb.core.shards import Shards
 from natlb.core.shortcut import Shortcut
 from natlb.core.states import FINISHED, HALF_OPEN, State
-from natlb.core.statistics import Traffic
 from natlb.core.stick import Entry, Key, StickTable
 from natlb.core.table import Table
 from natlb.core.tcp import TRANSITIONS, Segment, segment_of
@@ -106,7 +103,6 @@ _CLIENT_FIN, _SERVER_FIN, _BOTH_FIN = State.CLIENT_FIN, State.SERVER_FIN, State.
 _ONE_WAY, _BOTH_WAYS = State.ONE_WAY, State.BOTH_WAYS
 _SYN, _SYN_ACK, _FIN, _RST, _DATA = Segment.SYN, Segment.SYN_ACK, Segment.FIN, Segment.RST, Segment.DATA
 _ORIGINAL, _REPLY = Direction.ORIGINAL, Direction.REPLY
-_ANY_PORT = PortRanges()
 _EVERY_PORT = PortRanges([(0, 65535)])
 _ACCEPT = Accept()
 _DROPS = {reason: Drop(reason) for reason in DropReason}
@@ -137,7 +133,7 @@ class NatEngine:
         """New connections per second that the rules let in, over all services; further ones wait."""
         self.capacity: Final = capacity
         """The most entries of the table."""
-        self.own_addresses: frozenset[bytes] = frozenset()
+        self.own_addresses: Final = OwnAddresses()
         """The balancer's own: what a server answers to them comes here anyway, so they need no full NAT."""
         self.largest_packet: int | None = None
         """Bytes of the largest packet that can be handed in, where larger ones are on their way; None is no limit."""
@@ -147,13 +143,16 @@ class NatEngine:
         """Packets thrown away, by reason."""
         self.closed: Counter[EndReason] = Counter()
         """Connections that have ended, by reason."""
-        self._table = Table(capacity, half_open_capacity or max(1, capacity // HALF_OPEN_SHARE))
-        self._find = self._table.find
-        self._ledger = self._table.ledger
-        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = Shortcut(self._table, self._refresh).carry
-        self._window = Window(self._ledger)
+        self.table: Final = Table(capacity, half_open_capacity or max(1, capacity // HALF_OPEN_SHARE))
+        """The entries and their bounds. For reading."""
+        self._find = self.table.find
+        self.ledger: Final = self.table.ledger
+        """What is counted of each connection, at its `index`. For reading."""
+        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = Shortcut(self.table, self._refresh).carry
+        self._window = Window(self.ledger)
         self._view = PacketView()
-        self._fragments = Fragments()
+        self.fragments: Final = Fragments()
+        """The datagrams that come in fragments. For reading."""
         self._lender = Lender(choose_port)
         self._patience = Patience()
         self._counted: Shards[Connection, tuple[Entry | None, ...]] = Shards()
@@ -169,7 +168,7 @@ class NatEngine:
         self._served: Connection | None = None
         """Whose the last packet was that was rewritten here."""
         self._errors_in_second = (0, 0)
-        self.offloading: Final = Offloading(self._table, self._move_unseen, self._is_own)
+        self.offloading: Final = Offloading(self.table, self._move_unseen, self.own_addresses.is_local)
         """Which connections' packets are handled elsewhere, and by whom."""
         self._events: deque[Event] = deque()
         self._packets: deque[bytes] = deque()
@@ -204,7 +203,7 @@ class NatEngine:
 
     def handle_timeout(self, now: float) -> None:
         """End what has been silent for too long. Bounded work: call again while it is still time."""
-        for connection in self._table.expired(now, _EXPIRIES_PER_CALL):
+        for connection in self.table.expired(now, _EXPIRIES_PER_CALL):
             if connection.offloaded and not self.offloading.is_silent(connection, now):
                 continue
             if connection.state in (_ESTABLISHED, _CLIENT_FIN, _SERVER_FIN):
@@ -213,12 +212,12 @@ class NatEngine:
                 if connection.state is _INIT and connection.server.observed and self._asked_once(connection):
                     self._events.append(ServerTried(connection, answered=False))
                 self._end(connection, EndReason.TIMED_OUT, now)
-        for waiting in self._fragments.expired(now):
+        for waiting in self.fragments.expired(now):
             self._let_go(waiting, DropReason.FRAGMENT_TIMEOUT)
 
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` has something to do, or None while there is nothing to wait for."""
-        due = [at for at in (self._table.next_deadline(), self._fragments.next_deadline()) if at is not None]
+        due = [at for at in (self.table.next_deadline(), self.fragments.next_deadline()) if at is not None]
         return min(due, default=None)
 
     def next_event(self) -> Event | None:
@@ -258,7 +257,7 @@ class NatEngine:
         """Shut down all connections to a server, or those in a piece of the table; return how many there were."""
         affected = [
             each
-            for each in (self._table if among is None else among)
+            for each in (self.table if among is None else among)
             if each.server is server and each.state not in FINISHED
         ]
         for connection in affected:
@@ -267,38 +266,23 @@ class NatEngine:
 
     def connections(self) -> Iterator[Connection]:
         """Go over all connections of the table, finished ones included. Only the one handed out may end meanwhile."""
-        return iter(self._table)
+        return iter(self.table)
 
     def pieces(self, most: int) -> Iterator[list[Connection]]:
         """Go over all connections a piece at a time, at most `most` in each: the table may change between two pieces.
 
         For whoever must not stop the packets for as long as a million connections take.
         """
-        return self._table.pieces(most)
+        return self.table.pieces(most)
 
     def connection(self, index: int) -> Connection | None:
         """Return the connection of that `index`, finished or not, or None if there is none."""
-        return self._table.at(index)
-
-    @property
-    def table(self) -> Table:
-        """The entries and their bounds. For reading."""
-        return self._table
-
-    @property
-    def fragments(self) -> Fragments:
-        """The datagrams that come in fragments. For reading."""
-        return self._fragments
+        return self.table.at(index)
 
     @property
     def ports_lent(self) -> int:
         """Source ports that full NAT has lent to connections, finished ones included."""
         return self._lender.lent
-
-    @property
-    def ledger(self) -> Ledger:
-        """What is counted of each connection, at its `index`. For reading."""
-        return self._ledger
 
     def counted(self) -> Iterator[tuple[Connection, tuple[Entry | None, ...]]]:
         """Go over the connections that stick tables count, with their entries by slot. Nothing may change meanwhile."""
@@ -319,7 +303,7 @@ class NatEngine:
 
     def __len__(self) -> int:
         """The entries of the table, finished connections included."""
-        return len(self._table)
+        return len(self.table)
 
     # TCP
 
@@ -341,8 +325,8 @@ class NatEngine:
                 said = self._window.said(view, connection, direction)
                 change = self.offloading.change(connection, direction, said, now)
             if change is Change.OVERTAKEN:
-                if now >= self._ledger.refresh_at[connection.index]:
-                    self._table.refresh(connection, now)
+                if now >= self.ledger.refresh_at[connection.index]:
+                    self.table.refresh(connection, now)
                 return self._send_on(view, connection, direction, 0)
             if change is Change.OVER:
                 self.offloading.withdraw(connection, now)
@@ -363,8 +347,8 @@ class NatEngine:
         if connection.offloaded:
             self.offloading.note(view, connection, direction)
         # A RST that moved no state is no sign of life (RFC 7857, section 7.1).
-        if now >= self._ledger.refresh_at[connection.index] and segment is not _RST:
-            self._table.refresh(connection, now)
+        if now >= self.ledger.refresh_at[connection.index] and segment is not _RST:
+            self.table.refresh(connection, now)
         verdict = self._send_on(view, connection, direction, fresh)
         if is_asked and connection.state is _SYN_RECEIVED:
             if not self._patience.is_pressed(now):  # or else how long its client takes is to be seen here
@@ -407,10 +391,8 @@ class NatEngine:
                     self._hear(connection)
                     if state is _INIT and connection.server.observed:
                         self._events.append(ServerTried(connection, answered=segment is not _RST))
-                elif (
-                    state is _SYN_RECEIVED and following is _ESTABLISHED and not self._ledger.retries[connection.index]
-                ):
-                    self._patience.learn(now - self._ledger.opened[connection.index], now)
+                elif state is _SYN_RECEIVED and following is _ESTABLISHED and not self.ledger.retries[connection.index]:
+                    self._patience.learn(now - self.ledger.opened[connection.index], now)
                 self._move(connection, following, now, by=direction, payload=view.end - view.data)
             elif segment is _RST and (state is not _INIT or direction is _REPLY):
                 return self._drop(DropReason.OUT_OF_WINDOW)
@@ -479,7 +461,7 @@ class NatEngine:
 
     def _retry(self, view: PacketView, connection: Connection, now: float) -> Verdict | None:
         """Count a client's further try; return the verdict if it is given to another server."""
-        ledger, index, server = self._ledger, connection.index, connection.server
+        ledger, index, server = self.ledger, connection.index, connection.server
         pool = server.pool
         if pool is None or now - ledger.asked[index] < RETRY_AFTER:
             return None
@@ -494,7 +476,7 @@ class NatEngine:
 
     def _asked_once(self, connection: Connection) -> bool:
         """Whether a client has sent one packet, and is waiting."""
-        return self._ledger.packets[2 * connection.index] == 1
+        return self.ledger.packets[2 * connection.index] == 1
 
     def _answered_again(self, view: PacketView, connection: Connection) -> None:
         """Note that a server's SYN has another number than the one before, which the client has not acknowledged."""
@@ -523,7 +505,7 @@ class NatEngine:
             return self._drop(DropReason.BAD_FLAGS)
         if segment is _RST:
             return self._drop(DropReason.NO_CONNECTION)
-        if not _is_host(client):
+        if not is_host(client):
             return self._drop(DropReason.BAD_SOURCE)
         if not view.checksum_is_good():
             return self._drop(DropReason.BAD_CHECKSUM)
@@ -533,7 +515,7 @@ class NatEngine:
         if not isinstance(connection, Connection):
             return connection
         # -- state
-        self._ledger.retries[connection.index] = retries
+        self.ledger.retries[connection.index] = retries
         self._window.open(view, connection, _ORIGINAL)
         if self.largest_packet is not None:
             view.limit_packets(self.largest_packet)
@@ -550,7 +532,7 @@ class NatEngine:
         # -- state
         if view.version == 6 and view.checksum_is_missing:
             return self._drop(DropReason.BAD_CHECKSUM)
-        ledger, service = self._ledger, connection.service
+        ledger, service = self.ledger, connection.service
         row = 2 * connection.index
         if view.key == connection.original:
             spent = service.requests is not None and ledger.packets[row] >= service.requests
@@ -578,7 +560,7 @@ class NatEngine:
         service = self.addresses.find(*vip, UDP)
         if service is None:
             return _ACCEPT
-        if not _is_host(client):
+        if not is_host(client):
             return self._drop(DropReason.BAD_SOURCE)
         if (view.version == 6 and view.checksum_is_missing) or not view.checksum_is_good():
             return self._drop(DropReason.BAD_CHECKSUM)
@@ -593,7 +575,7 @@ class NatEngine:
         # -- state
         responses = connection.service.responses
         if responses is not None:
-            packets, row = self._ledger.packets, 2 * connection.index
+            packets, row = self.ledger.packets, 2 * connection.index
             if packets[row + 1] >= responses * packets[row]:
                 self._end(connection, EndReason.FINISHED, now)
         return verdict
@@ -605,7 +587,7 @@ class NatEngine:
         if not is_error(view):
             if not is_echo_request(view) or not self.addresses.owns(view.destination):
                 return _ACCEPT
-            if not _is_host(view.source):
+            if not is_host(view.source):
                 return self._drop(DropReason.BAD_SOURCE)
             return Reply(answers.echo_reply(view)) if view.checksum_is_good() else self._drop(DropReason.BAD_CHECKSUM)
         quote = quoted(view)
@@ -634,7 +616,7 @@ class NatEngine:
 
     def _fragment(self, view: PacketView, now: float) -> Verdict:
         """Decide about a fragment: the first one of a datagram decides for all."""
-        fragments = self._fragments
+        fragments = self.fragments
         if fragments.full and not fragments.knows(view):
             self._let_go(fragments.give_up(), DropReason.FRAGMENT_LIMIT)
         datagram = fragments.see(view, now)
@@ -685,11 +667,11 @@ class NatEngine:
         connection, direction = fate
         translation, octets = connection.translations[direction], view.until - view.offset
         translation.account.count(octets)
-        if self._table.at(connection.index) is connection:  # or else its row is another's, or will be
+        if self.table.at(connection.index) is connection:  # or else its row is another's, or will be
             row, service = 2 * connection.index + direction, connection.service
-            self._ledger.octets[row] += octets
+            self.ledger.octets[row] += octets
             if service.requests is None and service.responses is None:  # where datagrams are counted, they are packets
-                self._ledger.packets[row] += 1
+                self.ledger.packets[row] += 1
         translation.apply_addresses(packet)
         return Rewrite(packet)
 
@@ -698,7 +680,7 @@ class NatEngine:
     def _send_on(self, view: PacketView, connection: Connection, direction: Direction, octets: int) -> Rewrite:
         """Count a packet of a connection, with so many bytes that are new, and rewrite it."""
         # -- state
-        self._ledger.record(connection, direction, octets)
+        self.ledger.record(connection, direction, octets)
         self._served = connection
         translation = connection.translations[direction]
         translation.account.count(octets)
@@ -734,7 +716,7 @@ class NatEngine:
             return self._refuse(view, now)
         # What ended before this began may be what makes room for it.
         self.offloading.hear(now)
-        opening = Opening(view.key, service, now, self._is_own)
+        opening = Opening(view.key, service, now, self.own_addresses.is_local)
         if again:
             opening.follow(*self._moving)
             opening.is_session = True
@@ -811,11 +793,11 @@ class NatEngine:
         reply, lent = found
         try:
             if lent:
-                translations = _full_translations(original, reply, service.traffic(server))
+                translations = service.full_translations(original, reply, server)
             else:
                 translations = service.translations(opening.vip, server, endpoint)
             connection = Connection(original, reply, translations, service, server, state)
-            is_entered = self._table.insert(connection, service.timeout(server, state), now)
+            is_entered = self.table.insert(connection, service.timeout(server, state), now)
         except MemoryError:
             if lent:
                 self._lender.take_back(reply)
@@ -840,7 +822,7 @@ class NatEngine:
         lent = ends(reply)[1] != ends(original)[0]
         connection = self._take_back(original, reply, service, server, report, report.seen, lent=lent)
         if connection is not None:
-            self._ledger.opened[connection.index] = opened
+            self.ledger.opened[connection.index] = opened
         return connection
 
     def resume(self, record: Record, service: Service, server: Server) -> Connection | None:
@@ -854,7 +836,7 @@ class NatEngine:
             record.original, record.reply, service, server, record, record.seen, lent=record.lent, wherever=True
         )
         if connection is not None:
-            ledger, index = self._ledger, connection.index
+            ledger, index = self.ledger, connection.index
             ledger.opened[index], ledger.asked[index] = record.opened, record.asked
             ledger.retries[index] = record.retries
             connection.aside = record.aside
@@ -862,13 +844,13 @@ class NatEngine:
 
     def unresume(self, connection: Connection, now: float) -> None:
         """Forget a connection that was resumed, as if it had not been; no packet of it may have come here."""
-        ledger, row = self._ledger, 2 * connection.index
+        ledger, row = self.ledger, 2 * connection.index
         for direction, translation in enumerate(connection.translations):
             translation.account.packets -= ledger.packets[row + direction]
             translation.account.octets -= ledger.octets[row + direction]
         if connection.state not in FINISHED:
             self._count_live(connection, -1, now)
-        self._table.remove(connection)
+        self.table.remove(connection)
         if connection.has_own_port:
             self._lender.give_back(connection)
 
@@ -890,24 +872,24 @@ class NatEngine:
         """
         client, vip = ends(original)
         endpoint, (source, _) = ends(reply)
-        table = self._table
+        table = self.table
         if table.full or (left.state in HALF_OPEN and table.half_open >= table.half_open_capacity):
             return None
         if original == reply or any(self._find(key) is not None for key in (original, reply)):
             return None
         if lent:
-            sources = server.sources_for(client[0]) or (Source(client[0], _ANY_PORT),)
+            sources = server.sources_for(client[0]) or (Source(client[0], ANY_PORT),)
             if wherever:
                 sources += (Source(source, _EVERY_PORT),)
             if not any(each.address == source and self._lender.claim(each, reply) for each in sources):
                 return None
-            translations = _full_translations(original, reply, service.traffic(server))
+            translations = service.full_translations(original, reply, server)
         else:
             translations = service.translations(vip, server, endpoint)
         connection = Connection(original, reply, translations, service, server, left.state)
-        self._table.insert(connection, service.timeout(server, left.state), seen)
+        self.table.insert(connection, service.timeout(server, left.state), seen)
         connection.queue.put_in_order(connection)
-        ledger, index = self._ledger, connection.index
+        ledger, index = self.ledger, connection.index
         ledger.answered[index] = left.answered
         # Each on its own: a hundred thousand connections come by here, and nobody is served meanwhile.
         row, peer = 2 * index, 2 * index + 1
@@ -925,8 +907,8 @@ class NatEngine:
             self._count_live(connection, 1, seen)
         elif lent:
             self._lender.retire(connection)
-        if self._table.changed is not None:
-            self._table.changed.add(index)
+        if self.table.changed is not None:
+            self.table.changed.add(index)
         return connection
 
     def _give_up(self, opening: Opening, pool: Pool | None, reason: Place, *, again: bool) -> None:
@@ -946,8 +928,8 @@ class NatEngine:
         service, now = opening.service, opening.now
         if service.protocol == UDP:
             return False
-        asked, retries = self._ledger.asked, self._ledger.retries
-        for connection in list(islice(self._table.half_open_of(service), _MOST_LOOKED_AT)):
+        asked, retries = self.ledger.asked, self.ledger.retries
+        for connection in list(islice(self.table.half_open_of(service), _MOST_LOOKED_AT)):
             holder, index = connection.server, connection.index
             patience = FORSAKEN_AFTER * 2 ** min(retries[index], 8)
             if (
@@ -969,10 +951,6 @@ class NatEngine:
             self._waited.add(connection, opening.waited)
         if pool is not None and pool.rules is not None and (keys := pool.rules.to_store(opening)):
             self._to_stick.add(connection, keys)
-
-    def _is_own(self, address: bytes) -> bool:
-        """Whether an address is this machine's."""
-        return _is_loopback(address) or address in self.own_addresses
 
     def _admits(self, service: Service, vip: Endpoint, now: float) -> bool:
         """Whether the limits leave room for another connection, or a half-open one makes way for it.
@@ -996,10 +974,10 @@ class NatEngine:
         self._patience.press(now)
         grace = self._patience.grace
         later = HALF_OPEN_GRACE - grace
-        oldest = self._weakest(lambda: self._table.oldest_half_open(service, later), now)
+        oldest = self._weakest(lambda: self.table.oldest_half_open(service, later), now)
         if oldest is None:
             return False
-        if now - self._ledger.opened[oldest.index] < (grace if oldest.original[-1] == TCP else HALF_OPEN_GRACE):
+        if now - self.ledger.opened[oldest.index] < (grace if oldest.original[-1] == TCP else HALF_OPEN_GRACE):
             return False
         if listener is not None and oldest.service.listener(ends(oldest.original)[1]) is not listener:
             return False
@@ -1008,7 +986,7 @@ class NatEngine:
 
     def _make_room(self, now: float) -> bool:
         """Make room in the table if there is none; return whether there is room."""
-        table = self._table
+        table = self.table
 
         def surplus() -> Connection | None:
             return table.oldest_half_open() if table.half_open >= table.half_open_capacity else None
@@ -1040,7 +1018,7 @@ class NatEngine:
         No other machine could answer it; and under full NAT the answer would come in from outside addressed to a
         loopback address, which the kernel drops.
         """
-        return _is_loopback(client) and not _is_loopback(server.address) and server.address not in self.own_addresses
+        return is_loopback(client) and not self.own_addresses.is_local(server.address)
 
     def _reply_tuple(
         self, original: FlowKey, client: Endpoint, server: Server, endpoint: Endpoint, now: float
@@ -1062,7 +1040,7 @@ class NatEngine:
                 taken = None
             if taken is None:
                 return reply, False
-            sources = (Source(client[0], _ANY_PORT),)
+            sources = (Source(client[0], ANY_PORT),)
         # Begin with the address that has served least: the pools take turns.
         turn = server.total % len(sources)
         for source in sources[turn:] + sources[:turn]:
@@ -1117,11 +1095,11 @@ class NatEngine:
         begins = state is _ESTABLISHED or state is _BOTH_WAYS or (state is _CLIENT_FIN and before in HALF_OPEN)
         is_over, was_over = state in FINISHED, before in FINISHED
         if state is _SYN_RECEIVED or state is _BOTH_WAYS:
-            self._ledger.answered[connection.index] = now
+            self.ledger.answered[connection.index] = now
         account = None
         if service.logged and (begins or (is_over and not was_over)):
             account = self._account(connection, by, payload)
-        self._table.move(connection, state, service.timeout(connection.server, state), now)
+        self.table.move(connection, state, service.timeout(connection.server, state), now)
         if self._to_stick and before is _INIT and (keys := self._to_stick.pop(connection)):
             self._stick(connection, keys, now)
         if is_over and not was_over:
@@ -1137,7 +1115,7 @@ class NatEngine:
             if connection.has_own_port:
                 self._lender.revive(connection)
         elif before is _INIT or before is _ONE_WAY:
-            self.books.answered(connection, now - self._ledger.opened[connection.index])
+            self.books.answered(connection, now - self.ledger.opened[connection.index])
         if begins:
             self._events.append(ConnectionEstablished(connection, account))
 
@@ -1149,7 +1127,7 @@ class NatEngine:
 
     def _refresh(self, connection: Connection, now: float) -> None:
         """Note that a packet of a connection was seen; once in a while is enough."""
-        self._table.refresh(connection, now)
+        self.table.refresh(connection, now)
         self.offloading.offer(connection)
 
     def _end(self, connection: Connection, reason: EndReason, now: float) -> None:
@@ -1160,7 +1138,7 @@ class NatEngine:
             self._count_live(connection, -1, now)
             self._enter_end(connection, connection.state, reason, now, None)
             self._events.append(ConnectionClosed(connection, reason, account))
-        self._table.remove(connection)
+        self.table.remove(connection)
         if connection.has_own_port:
             self._lender.give_back(connection)
         if self._to_stick:
@@ -1176,7 +1154,7 @@ class NatEngine:
 
     def _account(self, connection: Connection, by: Direction | None = None, payload: int = 0) -> Account:
         """Write down what a connection has come to, with the packet that is not yet counted."""
-        ledger, index = self._ledger, connection.index
+        ledger, index = self.ledger, connection.index
         octets = [ledger.octets[2 * index], ledger.octets[2 * index + 1]]
         if by is not None:
             octets[by] += payload
@@ -1200,7 +1178,7 @@ class NatEngine:
         self, connection: Connection, state: State, reason: EndReason, now: float, by: Direction | None
     ) -> None:
         self.closed[reason] += 1
-        self.books.ended(connection, state, reason, by, now - self._ledger.opened[connection.index])
+        self.books.ended(connection, state, reason, by, now - self.ledger.opened[connection.index])
 
     def _count_live(self, connection: Connection, change: int, now: float) -> None:
         self.live += change
@@ -1221,14 +1199,6 @@ class NatEngine:
         return _DROPS[reason]
 
 
-def _full_translations(original: FlowKey, reply: FlowKey, traffic: Traffic) -> tuple[Translation, Translation]:
-    """Return the translations of a connection whose server sees another source than the client's."""
-    return (
-        FullTranslation(original, reverse(reply), traffic.there),
-        FullTranslation(reply, reverse(original), traffic.back),
-    )
-
-
 def _fate(verdict: Verdict, view: PacketView, served: Connection | None) -> Fate:
     """Return what a verdict about a first fragment means for the others."""
     match verdict:
@@ -1239,14 +1209,3 @@ def _fate(verdict: Verdict, view: PacketView, served: Connection | None) -> Fate
         case Reply():
             return DropReason.NO_CONNECTION
     return None
-
-
-def _is_host(address: bytes) -> bool:
-    """Whether an address can be that of a single host, which alone may be answered (RFC 1122, section 3.2.1.3)."""
-    if len(address) == 4:
-        return 0 < address[0] < 224
-    return address[0] != 0xFF and any(address)
-
-
-def _is_loopback(address: bytes) -> bool:
-    return address[0] == 127 if len(address) == 4 else address == b"\0" * 15 + b"\1"

@@ -127,5 +127,5 @@ def bounded(made: Assembly, capacity: int) -> NatEngine:
         half_open_capacity=-(-capacity // 3),
         choose_port=Random(0).randrange,
     )
-    engine.own_addresses = full.own_addresses
+    engine.own_addresses.update(full.own_addresses)
     return engine

@@ -20,15 +20,15 @@ def check(engine: NatEngine) -> None:
         assert keys == {connection.original, connection.reply}
         assert len(keys) == 2
     connections = list(keys_of)
-    assert len(engine) == len(connections) <= engine._table.capacity
-    check_queues(engine._table, connections)
-    check_ledger(engine._table, connections)
+    assert len(engine) == len(connections) <= engine.table.capacity
+    check_queues(engine.table, connections)
+    check_ledger(engine.table, connections)
     check_lender(engine._lender, connections)
     check_live_counts(engine, connections)
     check_rules(engine, connections)
     check_carried(engine, connections)
     check_events(engine, connections)
-    assert engine._fragments.held == sum(len(each.held or ()) for each in engine._fragments._datagrams.values())
+    assert engine.fragments.held == sum(len(each.held or ()) for each in engine.fragments._datagrams.values())
 
 
 def check_queues(table: Table, connections: list[Connection]) -> None:

@@ -480,6 +480,6 @@ def test_a_client_that_was_forgotten_is_balanced_anew(talk):
 @pytest.mark.parametrize("own", [False, True])
 def test_whose_address_is_local(talk, own):
     if own:
-        talk.engine.own_addresses = frozenset([packed(CLIENT[talk.family])])
+        talk.engine.own_addresses.add(packed(CLIENT[talk.family]))
     talk.service.rules = FrontendRules(((ask(facts.source_is_local, bool), Decision.REJECT),))
     talk.client >> SYN << (reset if own else to(talk.server1))

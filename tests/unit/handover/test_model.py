@@ -62,7 +62,7 @@ class SucceededNatMachine(NatMachine):
             capacity=before.capacity,
             half_open_capacity=before.table.half_open_capacity,
         )
-        engine._fragments = before._fragments  # what does not survive is not to be noticed here
+        engine.fragments = before.fragments  # what does not survive is not to be noticed here
         for owner in (*self.services.values(), *self.servers.values(), self.pool):
             owner.live = 0
         self.file = self.kept.enter_context(Closed(StateFile.open(self.directory, 1)))
