@@ -12,6 +12,7 @@ a packet, whatever its bytes. Start reading at `engine.NatEngine.handle_packet`:
     idle       which connection has been silent longest, without looking at the others
     table      FlowKey -> Connection, for both directions
     states     the states of a connection, and how easily each gives way
+    lifecycle  how a connection begins, moves on and ends, with all that follows from that
     tcp        the states of a TCP connection as a NAT sees them (RFC 6146), and how long each may be silent
     window     which sequence numbers the two ends would take
     udp        what a flow of UDP is, and how long it may be silent

@@ -24,14 +24,9 @@ from natlb.core import answers
 from natlb.core.addresses import OwnAddresses, is_host, is_loopback
 from natlb.core.bookkeeping import Books
 from natlb.core.events import (
-    Account,
-    ConnectionClosed,
-    ConnectionEstablished,
-    ConnectionOpened,
     ConnectionRefused,
     EndReason,
     Event,
-    Live,
     ServerBypassed,
     ServerTried,
 )
@@ -47,8 +42,9 @@ from natlb.core.flow import (
 )
 from natlb.core.fragments import Fate, Fragments, Led
 from natlb.core.icmp import is_echo_request, is_error, quoted
+from natlb.core.lifecycle import Lifecycle
 from natlb.core.offloading import OFFLOADABLE, Change, Offloading, Report, Survivor
-from natlb.core.opening import UNCOUNTED, Opening
+from natlb.core.opening import Opening, Past
 from natlb.core.packet import ACK, SYN, TCP, TRANSPORT_CHECKSUM, UDP, Kind, PacketView
 from natlb.core.patience import LONGEST, Patience
 from natlb.core.pool import Place, Pool, Server
@@ -56,14 +52,11 @@ from natlb.core.ports import ANY_PORT, Lender, PortRanges, Source, last
 from natlb.core.record import Record
 from natlb.core.rules import Decision
 from natlb.core.service import Intake, Listener, Service, VirtualAddresses
-from natlb.core.shards import Shards
 from natlb.core.shortcut import Shortcut
 from natlb.core.states import FINISHED, HALF_OPEN, State
-from natlb.core.stick import Entry, Key, StickTable
 from natlb.core.table import Table
 from natlb.core.tcp import TRANSITIONS, Segment, segment_of
 from natlb.core.verdict import Accept, Drop, DropReason, Hold, Reply, Rewrite, Verdict
-from natlb.core.waiting import Wait
 from natlb.core.window import Window
 
 DEFAULT_CAPACITY: Final = 262_144
@@ -99,7 +92,7 @@ RSTs for both sides that are sent then, it is a millisecond's work."""
 
 # Looking up a member of an enumeration takes ten times as long as looking up a name of our own.
 _INIT, _SYN_RECEIVED, _ESTABLISHED, _SHUT = State.INIT, State.SYN_RECEIVED, State.ESTABLISHED, State.SHUT
-_CLIENT_FIN, _SERVER_FIN, _BOTH_FIN = State.CLIENT_FIN, State.SERVER_FIN, State.BOTH_FIN
+_CLIENT_FIN, _SERVER_FIN = State.CLIENT_FIN, State.SERVER_FIN
 _ONE_WAY, _BOTH_WAYS = State.ONE_WAY, State.BOTH_WAYS
 _SYN, _SYN_ACK, _FIN, _RST, _DATA = Segment.SYN, Segment.SYN_ACK, Segment.FIN, Segment.RST, Segment.DATA
 _ORIGINAL, _REPLY = Direction.ORIGINAL, Direction.REPLY
@@ -137,32 +130,19 @@ class NatEngine:
         """The balancer's own: what a server answers to them comes here anyway, so they need no full NAT."""
         self.largest_packet: int | None = None
         """Bytes of the largest packet that can be handed in, where larger ones are on their way; None is no limit."""
-        self.live = 0
-        """Connections open now: half-open and established, not finished."""
         self.drops: Counter[DropReason] = Counter()
         """Packets thrown away, by reason."""
-        self.closed: Counter[EndReason] = Counter()
-        """Connections that have ended, by reason."""
         self.table: Final = Table(capacity, half_open_capacity or max(1, capacity // HALF_OPEN_SHARE))
         """The entries and their bounds. For reading."""
         self._find = self.table.find
         self.ledger: Final = self.table.ledger
         """What is counted of each connection, at its `index`. For reading."""
-        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = Shortcut(self.table, self._refresh).carry
         self._window = Window(self.ledger)
         self._view = PacketView()
         self.fragments: Final = Fragments()
         """The datagrams that come in fragments. For reading."""
         self._lender = Lender(choose_port)
         self._patience = Patience()
-        self._counted: Shards[Connection, tuple[Entry | None, ...]] = Shards()
-        """The entries of stick tables that count a connection, by slot, of those that any does."""
-        self._to_stick: Shards[Connection, tuple[tuple[StickTable, Key], ...]] = Shards()
-        """What will stick to the server of a connection when that has answered."""
-        self._waited: Shards[Connection, Wait] = Shards()
-        """How connections waited before they opened, of those that did and are logged."""
-        self._moving: tuple[tuple[Entry | None, ...], Wait | None] = UNCOUNTED, None
-        """The entries that counted a connection which is on its way to another server now, and how it had waited."""
         self.books: Final = Books()
         """Where connections are entered in the statistics."""
         self._served: Connection | None = None
@@ -171,6 +151,13 @@ class NatEngine:
         self.offloading: Final = Offloading(self.table, self._move_unseen, self.own_addresses.is_local)
         """Which connections' packets are handled elsewhere, and by whom."""
         self._events: deque[Event] = deque()
+        self.lifecycle: Final = Lifecycle(self.table, self._lender, self.books, self.offloading, self._events)
+        """What becomes of connections."""
+        self.closed: Final = self.lifecycle.closed
+        """Connections that have ended, by reason."""
+        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = Shortcut(
+            self.table, self.lifecycle.refresh
+        ).carry
         self._packets: deque[bytes] = deque()
         self._releases: deque[tuple[int, Verdict]] = deque()
 
@@ -211,7 +198,7 @@ class NatEngine:
             else:
                 if connection.state is _INIT and connection.server.observed and self._asked_once(connection):
                     self._events.append(ServerTried(connection, answered=False))
-                self._end(connection, EndReason.TIMED_OUT, now)
+                self.lifecycle.end(connection, EndReason.TIMED_OUT, now)
         for waiting in self.fragments.expired(now):
             self._let_go(waiting, DropReason.FRAGMENT_TIMEOUT)
 
@@ -238,7 +225,7 @@ class NatEngine:
         if connection.state in FINISHED:
             return
         if connection.original[-1] == UDP:
-            self._end(connection, reason, now)
+            self.lifecycle.end(connection, reason, now)
             return
         vip, client = ends(reverse(connection.original))
         client_as_seen, server = ends(reverse(connection.reply))
@@ -251,7 +238,7 @@ class NatEngine:
                 self._packets.append(
                     answers.reset(source[0], destination[0], source[1] + destination[1], number, acknowledged)
                 )
-        self._move(connection, _SHUT, now, reason)
+        self.lifecycle.move(connection, _SHUT, now, reason)
 
     def shutdown_server(self, server: Server, now: float, among: Iterable[Connection] | None = None) -> int:
         """Shut down all connections to a server, or those in a piece of the table; return how many there were."""
@@ -280,22 +267,14 @@ class NatEngine:
         return self.table.at(index)
 
     @property
+    def live(self) -> int:
+        """Connections open now: half-open and established, not finished."""
+        return self.lifecycle.live
+
+    @property
     def ports_lent(self) -> int:
         """Source ports that full NAT has lent to connections, finished ones included."""
         return self._lender.lent
-
-    def counted(self) -> Iterator[tuple[Connection, tuple[Entry | None, ...]]]:
-        """Go over the connections that stick tables count, with their entries by slot. Nothing may change meanwhile."""
-        for part in self._counted.parts:
-            yield from part.items()
-
-    def count_again(self, connection: Connection, entries: tuple[Entry | None, ...], now: float) -> None:
-        """Have a connection that was resumed counted by these entries, by slot, as it was before."""
-        self._counted.add(connection, entries)
-        if connection.state not in FINISHED:
-            for entry in entries:
-                if entry is not None:
-                    entry.hold(now)
 
     def expect_port(self, port: int | None) -> None:
         """Say which source port full NAT is to lend next, if it can; None is the client's own, or else any."""
@@ -365,15 +344,15 @@ class NatEngine:
         if segment is _SYN and direction is _ORIGINAL and view.checksum_is_good():
             if self._starts_over(view, connection):
                 again = state not in FINISHED
-                self._end(connection, EndReason.RESCHEDULED if again else EndReason.REPLACED, now)
-                return self._first_segment(view, now, again=again)
+                past = self.lifecycle.end(connection, EndReason.RESCHEDULED if again else EndReason.REPLACED, now)
+                return self._first_segment(view, now, past=past if again else None)
             if state is _INIT:
                 self._sent_again(view, connection)
                 verdict = self._retry(view, connection, now)
                 if verdict is not None:
                     return verdict
         if state in FINISHED and segment is _SYN_ACK and direction is _REPLY and self._is_of_another(view, connection):
-            self._end(connection, EndReason.REPLACED, now)
+            self.lifecycle.end(connection, EndReason.REPLACED, now)
             return _ACCEPT
         if state is _SHUT:
             if segment is _RST:
@@ -393,7 +372,7 @@ class NatEngine:
                         self._events.append(ServerTried(connection, answered=segment is not _RST))
                 elif state is _SYN_RECEIVED and following is _ESTABLISHED and not self.ledger.retries[connection.index]:
                     self._patience.learn(now - self.ledger.opened[connection.index], now)
-                self._move(connection, following, now, by=direction, payload=view.end - view.data)
+                self.lifecycle.move(connection, following, now, by=direction, payload=view.end - view.data)
             elif segment is _RST and (state is not _INIT or direction is _REPLY):
                 return self._drop(DropReason.OUT_OF_WINDOW)
             # A server that still remembers an older connection of this port answers a SYN with that one's numbers. The
@@ -471,8 +450,8 @@ class NatEngine:
         if other is None:
             self.books.retried(connection, pool)
             return None
-        self._end(connection, EndReason.RESCHEDULED, now)
-        return self._first_segment(view, now, other, retries, again=True)
+        past = self.lifecycle.end(connection, EndReason.RESCHEDULED, now)
+        return self._first_segment(view, now, other, retries, past=past)
 
     def _asked_once(self, connection: Connection) -> bool:
         """Whether a client has sent one packet, and is waiting."""
@@ -489,9 +468,9 @@ class NatEngine:
             window.open(view, connection, _REPLY)
 
     def _first_segment(
-        self, view: PacketView, now: float, server: Server | None = None, retries: int = 0, *, again: bool = False
+        self, view: PacketView, now: float, server: Server | None = None, retries: int = 0, *, past: Past | None = None
     ) -> Verdict:
-        """Decide about a segment that belongs to no connection, or to none any longer: then it is here `again`.
+        """Decide about a segment that belongs to no connection, or to none any longer, which leaves its `past`.
 
         `server` is the one that it goes to when that has been decided, after so many `retries` at others.
         """
@@ -511,7 +490,7 @@ class NatEngine:
             return self._drop(DropReason.BAD_CHECKSUM)
         if segment is not _SYN:
             return self._refuse(view, now)
-        connection = self._open(view, service, _INIT, now, server, again=again)
+        connection = self._open(view, service, _INIT, now, server, past=past)
         if not isinstance(connection, Connection):
             return connection
         # -- state
@@ -539,22 +518,22 @@ class NatEngine:
             if spent or connection.server.away:
                 if not view.checksum_is_good():
                     return self._drop(DropReason.BAD_CHECKSUM)
-                self._end(connection, EndReason.FINISHED if spent else EndReason.RESCHEDULED, now)
-                return self._first_datagram(view, now, again=not spent)
+                past = self.lifecycle.end(connection, EndReason.FINISHED if spent else EndReason.RESCHEDULED, now)
+                return self._first_datagram(view, now, None if spent else past)
             direction = _ORIGINAL
         else:
             direction = _REPLY
             if connection.state is _ONE_WAY and view.checksum_is_good():
-                self._move(connection, _BOTH_WAYS, now, by=direction, payload=view.payload_size)
+                self.lifecycle.move(connection, _BOTH_WAYS, now, by=direction, payload=view.payload_size)
                 self.offloading.offer(connection)
         if now >= ledger.refresh_at[connection.index]:
-            self._refresh(connection, now)
+            self.lifecycle.refresh(connection, now)
         if connection.offloaded:
             self.offloading.note(view, connection, direction)
         return self._send_datagram_on(view, connection, direction, now)
 
-    def _first_datagram(self, view: PacketView, now: float, *, again: bool = False) -> Verdict:
-        """Decide about a datagram that belongs to no flow, or to none any longer: then it is here `again`."""
+    def _first_datagram(self, view: PacketView, now: float, past: Past | None = None) -> Verdict:
+        """Decide about a datagram that belongs to no flow, or to none any longer, which leaves its `past`."""
         # -- open
         (client, _), vip = ends(view.key)
         service = self.addresses.find(*vip, UDP)
@@ -564,7 +543,7 @@ class NatEngine:
             return self._drop(DropReason.BAD_SOURCE)
         if (view.version == 6 and view.checksum_is_missing) or not view.checksum_is_good():
             return self._drop(DropReason.BAD_CHECKSUM)
-        connection = self._open(view, service, _ONE_WAY, now, again=again)
+        connection = self._open(view, service, _ONE_WAY, now, past=past)
         if not isinstance(connection, Connection):
             return connection
         return self._send_datagram_on(view, connection, _ORIGINAL, now)
@@ -577,7 +556,7 @@ class NatEngine:
         if responses is not None:
             packets, row = self.ledger.packets, 2 * connection.index
             if packets[row + 1] >= responses * packets[row]:
-                self._end(connection, EndReason.FINISHED, now)
+                self.lifecycle.end(connection, EndReason.FINISHED, now)
         return verdict
 
     # ICMP
@@ -705,11 +684,11 @@ class NatEngine:
         now: float,
         server: Server | None = None,
         *,
-        again: bool,
+        past: Past | None,
     ) -> Connection | Verdict:
         """Ask the rules about a connection, and the limits; return it with a server, or a verdict if there is none.
 
-        `again` is whether it was let in before, on its way to another server; `server` is who gets it then, if that has
+        `past` is there if it was let in before, on its way to another server; `server` is who gets it then, if that has
         been decided.
         """
         if service.intake is not Intake.OPEN:
@@ -717,9 +696,9 @@ class NatEngine:
         # What ended before this began may be what makes room for it.
         self.offloading.hear(now)
         opening = Opening(view.key, service, now, self.own_addresses.is_local)
-        if again:
-            opening.follow(*self._moving)
-            opening.is_session = True
+        again = past is not None
+        if past is not None:
+            opening.follow(past)
         elif (verdict := self._let_in(view, opening)) is not None:
             return verdict
         entered = self._enter(opening, state, server, again=again)
@@ -805,10 +784,7 @@ class NatEngine:
         if not is_entered:
             self.books.no_room(service, server)
             return DropReason.TUPLE_CLASH
-        self._count_live(connection, 1, now)
-        self._remember(opening, connection, pool)
-        self.books.opened(connection, now, again=again, assigned=opening.is_assigned)
-        self._events.append(ConnectionOpened(connection))
+        self.lifecycle.begin(connection, opening, again=again)
         return connection
 
     def adopt(self, survivor: Survivor, service: Service, server: Server) -> Connection | None:
@@ -849,7 +825,7 @@ class NatEngine:
             translation.account.packets -= ledger.packets[row + direction]
             translation.account.octets -= ledger.octets[row + direction]
         if connection.state not in FINISHED:
-            self._count_live(connection, -1, now)
+            self.lifecycle.count(connection, -1, now)
         self.table.remove(connection)
         if connection.has_own_port:
             self._lender.give_back(connection)
@@ -904,7 +880,7 @@ class NatEngine:
             translation.account.packets += left.packets[direction]
             translation.account.octets += left.octets[direction]
         if connection.state not in FINISHED:
-            self._count_live(connection, 1, seen)
+            self.lifecycle.count(connection, 1, seen)
         elif lent:
             self._lender.retire(connection)
         if self.table.changed is not None:
@@ -916,7 +892,7 @@ class NatEngine:
         service, wanted = opening.service, opening.wanted if reason is not Place.NONE else None
         self.books.refused(service, pool, opening.now, again=again)
         if service.logged:
-            live = self._live(service, pool, wanted)
+            live = self.lifecycle.live_at(service, pool, wanted)
             self._events.append(ConnectionRefused(service, pool, opening.key, live, reason, wanted, opening.waited))
 
     def _reclaim(self, opening: Opening, pool: Pool, server: Server | None) -> bool:
@@ -939,18 +915,9 @@ class NatEngine:
                 and server in (None, holder)
                 and self._is_as_known(connection, now)
             ):
-                self._end(connection, EndReason.EVICTED, now)
+                self.lifecycle.end(connection, EndReason.EVICTED, now)
                 return True
         return False
-
-    def _remember(self, opening: Opening, connection: Connection, pool: Pool | None) -> None:
-        """Note what the rules wanted to know of a connection later on."""
-        if opening.tracked is not UNCOUNTED:
-            self._counted.add(connection, opening.tracked)
-        if opening.waited is not None and opening.service.logged:
-            self._waited.add(connection, opening.waited)
-        if pool is not None and pool.rules is not None and (keys := pool.rules.to_store(opening)):
-            self._to_stick.add(connection, keys)
 
     def _admits(self, service: Service, vip: Endpoint, now: float) -> bool:
         """Whether the limits leave room for another connection, or a half-open one makes way for it.
@@ -981,7 +948,7 @@ class NatEngine:
             return False
         if listener is not None and oldest.service.listener(ends(oldest.original)[1]) is not listener:
             return False
-        self._end(oldest, EndReason.EVICTED, now)
+        self.lifecycle.end(oldest, EndReason.EVICTED, now)
         return True
 
     def _make_room(self, now: float) -> bool:
@@ -992,12 +959,12 @@ class NatEngine:
             return table.oldest_half_open() if table.half_open >= table.half_open_capacity else None
 
         if (oldest := self._weakest(surplus, now)) is not None:
-            self._end(oldest, EndReason.EVICTED, now)
+            self.lifecycle.end(oldest, EndReason.EVICTED, now)
         if table.full:
             weakest = self._weakest(table.weakest, now)
             if weakest is None:
                 return False
-            self._end(weakest, EndReason.EVICTED, now)
+            self.lifecycle.end(weakest, EndReason.EVICTED, now)
         return True
 
     def _weakest(self, find: Callable[[], Connection | None], now: float) -> Connection | None:
@@ -1036,7 +1003,7 @@ class NatEngine:
             reply = flow_key(endpoint, client, original[-1])
             taken = self._find(reply)
             if taken is not None and taken.state in FINISHED:
-                self._end(taken, EndReason.REPLACED, now)
+                self.lifecycle.end(taken, EndReason.REPLACED, now)
                 taken = None
             if taken is None:
                 return reply, False
@@ -1060,7 +1027,7 @@ class NatEngine:
         protocol = original[-1]
         reply = self._lender.lend(source, endpoint, client, protocol, is_free)
         if reply is None and (retired := self._lender.retired(source, endpoint, protocol)) is not None:
-            self._end(retired, EndReason.REPLACED, now)
+            self.lifecycle.end(retired, EndReason.REPLACED, now)
             reply = self._lender.lend(source, endpoint, client, protocol, is_free)
         return reply
 
@@ -1076,123 +1043,11 @@ class NatEngine:
         self._errors_in_second = second, sent + 1
         return Reply(answers.port_unreachable(view))
 
-    def _move(
-        self,
-        connection: Connection,
-        state: State,
-        now: float,
-        reason: EndReason | None = None,
-        *,
-        by: Direction | None = None,
-        payload: int = 0,
-    ) -> None:
-        """Give a connection its next state, with that state's timeout.
-
-        `reason` is why it is over, if it is. `by` is the direction of the packet that brings it about, and `payload`
-        that packet's, not yet counted.
-        """
-        service, before = connection.service, connection.state
-        begins = state is _ESTABLISHED or state is _BOTH_WAYS or (state is _CLIENT_FIN and before in HALF_OPEN)
-        is_over, was_over = state in FINISHED, before in FINISHED
-        if state is _SYN_RECEIVED or state is _BOTH_WAYS:
-            self.ledger.answered[connection.index] = now
-        account = None
-        if service.logged and (begins or (is_over and not was_over)):
-            account = self._account(connection, by, payload)
-        self.table.move(connection, state, service.timeout(connection.server, state), now)
-        if self._to_stick and before is _INIT and (keys := self._to_stick.pop(connection)):
-            self._stick(connection, keys, now)
-        if is_over and not was_over:
-            self._count_live(connection, -1, now)
-            if reason is None:
-                reason = EndReason.FINISHED if state is _BOTH_FIN else EndReason.RESET
-            self._enter_end(connection, before, reason, now, by if reason is EndReason.RESET else None)
-            self._events.append(ConnectionClosed(connection, reason, account))
-            if connection.has_own_port:
-                self._lender.retire(connection)
-        elif was_over and not is_over:
-            self._count_live(connection, 1, now)
-            if connection.has_own_port:
-                self._lender.revive(connection)
-        elif before is _INIT or before is _ONE_WAY:
-            self.books.answered(connection, now - self.ledger.opened[connection.index])
-        if begins:
-            self._events.append(ConnectionEstablished(connection, account))
-
     def _move_unseen(self, connection: Connection, state: State, now: float, by: Direction) -> None:
         """Give a connection its next state, as a segment wants it that was handled elsewhere."""
         if by is _REPLY:
             self._hear(connection)
-        self._move(connection, state, now, by=by)
-
-    def _refresh(self, connection: Connection, now: float) -> None:
-        """Note that a packet of a connection was seen; once in a while is enough."""
-        self.table.refresh(connection, now)
-        self.offloading.offer(connection)
-
-    def _end(self, connection: Connection, reason: EndReason, now: float) -> None:
-        """Forget a connection. One that was not finished counts as closed now, for the given reason."""
-        self.offloading.forget(connection, now)
-        if connection.state not in FINISHED:
-            account = self._account(connection) if connection.service.logged else None
-            self._count_live(connection, -1, now)
-            self._enter_end(connection, connection.state, reason, now, None)
-            self._events.append(ConnectionClosed(connection, reason, account))
-        self.table.remove(connection)
-        if connection.has_own_port:
-            self._lender.give_back(connection)
-        if self._to_stick:
-            self._to_stick.pop(connection)
-        counted = self._counted.pop(connection) if self._counted else None
-        self._moving = counted or UNCOUNTED, self._waited.pop(connection) if self._waited else None
-
-    def _stick(self, connection: Connection, keys: tuple[tuple[StickTable, Key], ...], now: float) -> None:
-        """Remember the server of a connection, if it has taken it."""
-        if connection.state not in FINISHED and connection.server.sticks:
-            for table, key in keys:
-                table.set(key, now, connection.server.name)
-
-    def _account(self, connection: Connection, by: Direction | None = None, payload: int = 0) -> Account:
-        """Write down what a connection has come to, with the packet that is not yet counted."""
-        ledger, index = self.ledger, connection.index
-        octets = [ledger.octets[2 * index], ledger.octets[2 * index + 1]]
-        if by is not None:
-            octets[by] += payload
-        answered = ledger.answered[index]
-        return Account(
-            opened=ledger.opened[index],
-            answered=answered if answered >= 0 else None,
-            octets=(octets[0], octets[1]),
-            retries=ledger.retries[index],
-            state=connection.state,
-            by=by,
-            live=self._live(connection.service, connection.server.pool, connection.server),
-            waited=self._waited.get(connection),
-        )
-
-    def _live(self, service: Service, pool: Pool | None, server: Server | None) -> Live:
-        """Count the connections that are open now."""
-        return Live(self.live, service.live, pool.live if pool else 0, server.live if server else 0)
-
-    def _enter_end(
-        self, connection: Connection, state: State, reason: EndReason, now: float, by: Direction | None
-    ) -> None:
-        self.closed[reason] += 1
-        self.books.ended(connection, state, reason, by, now - self.ledger.opened[connection.index])
-
-    def _count_live(self, connection: Connection, change: int, now: float) -> None:
-        self.live += change
-        service = connection.service
-        service.live += change
-        connection.server.count(change)
-        if service.listeners and (listener := service.listener(ends(connection.original)[1])) is not None:
-            listener.live += change
-        if self._counted:
-            for entry in self._counted.get(connection) or UNCOUNTED:
-                if entry is not None:
-                    entry.hold(now) if change > 0 else entry.release(now)
-        if change > 0:
-            self.books.grew(connection)
+        self.lifecycle.move(connection, state, now, by=by)
 
     def _drop(self, reason: DropReason) -> Drop:
         self.drops[reason] += 1

@@ -138,7 +138,7 @@ def whole(shards: Shards[K, V]) -> dict[K, V]:
 
 def check_rules(engine: NatEngine, connections: list[Connection]) -> None:
     """What rules have noted of connections is about those of the table, and listeners count the live ones."""
-    counted, to_stick = whole(engine._counted), whole(engine._to_stick)
+    counted, to_stick = whole(engine.lifecycle._counted), whole(engine.lifecycle._to_stick)
     assert counted.keys() <= set(connections)
     assert {each.state for each in to_stick} <= {State.INIT}
     assert to_stick.keys() <= set(connections)

@@ -461,9 +461,9 @@ def test_connections_are_counted_again(start):
     table = StickTable("counted", "ip", 10, stored={"conn_cur": None})
     entry = table.enter(bytes(4), talk.now)
     connection = talk.entry()
-    talk.engine.count_again(connection, (None, entry, None), talk.now)
+    talk.engine.lifecycle.count_again(connection, (None, entry, None), talk.now)
     assert (entry.use, entry.read("conn_cur", talk.now)) == (1, 1)
-    assert list(talk.engine.counted()) == [(connection, (None, entry, None))]
+    assert list(talk.engine.lifecycle.counted()) == [(connection, (None, entry, None))]
     talk.client >> FIN
     talk.server1 >> FIN
     assert (entry.use, entry.read("conn_cur", talk.now)) == (0, 0)
@@ -471,7 +471,7 @@ def test_connections_are_counted_again(start):
     talk.wait(10_000)
     talk.client >> SYN
     talk.engine.shutdown(talk.entry(), talk.now)
-    talk.engine.count_again(talk.entry(), (over, None, None), talk.now)
+    talk.engine.lifecycle.count_again(talk.entry(), (over, None, None), talk.now)
     assert over.use == 0
     talk.client >> DATA << reset
 
