@@ -26,6 +26,7 @@ a packet, whatever its bytes. Start reading at `engine.NatEngine.handle_packet`:
     opening    a connection that is about to open: all that a rule may look at
     rules      who is let in, to which pool and which server: `conditions` joins what they ask, `facts` answers it
     stick      what is remembered of clients beyond their connections
+    resumption how connections of an earlier natlb go on, of each of which that has left a `record`
     statistics what is counted of frontends, servers and backends, `rates` how often; `bookkeeping` enters it
     answers    packets of the engine's own
     verdict    what becomes of a packet

@@ -43,13 +43,13 @@ from natlb.core.flow import (
 from natlb.core.fragments import Fate, Fragments, Led
 from natlb.core.icmp import is_echo_request, is_error, quoted
 from natlb.core.lifecycle import Lifecycle
-from natlb.core.offloading import OFFLOADABLE, Change, Offloading, Report, Survivor
+from natlb.core.offloading import Change, Offloading
 from natlb.core.opening import Opening, Past
 from natlb.core.packet import ACK, SYN, TCP, TRANSPORT_CHECKSUM, UDP, Kind, PacketView
 from natlb.core.patience import LONGEST, Patience
 from natlb.core.pool import Place, Pool, Server
-from natlb.core.ports import ANY_PORT, Lender, PortRanges, Source, last
-from natlb.core.record import Record
+from natlb.core.ports import ANY_PORT, Lender, Source, last
+from natlb.core.resumption import Resumption
 from natlb.core.rules import Decision
 from natlb.core.service import Intake, Listener, Service, VirtualAddresses
 from natlb.core.shortcut import Shortcut
@@ -96,7 +96,6 @@ _CLIENT_FIN, _SERVER_FIN = State.CLIENT_FIN, State.SERVER_FIN
 _ONE_WAY, _BOTH_WAYS = State.ONE_WAY, State.BOTH_WAYS
 _SYN, _SYN_ACK, _FIN, _RST, _DATA = Segment.SYN, Segment.SYN_ACK, Segment.FIN, Segment.RST, Segment.DATA
 _ORIGINAL, _REPLY = Direction.ORIGINAL, Direction.REPLY
-_EVERY_PORT = PortRanges([(0, 65535)])
 _ACCEPT = Accept()
 _DROPS = {reason: Drop(reason) for reason in DropReason}
 
@@ -153,6 +152,8 @@ class NatEngine:
         self._events: deque[Event] = deque()
         self.lifecycle: Final = Lifecycle(self.table, self._lender, self.books, self.offloading, self._events)
         """What becomes of connections."""
+        self.resumption: Final = Resumption(self.table, self.lifecycle, self._lender)
+        """What is taken over from an earlier engine."""
         self.closed: Final = self.lifecycle.closed
         """Connections that have ended, by reason."""
         self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = Shortcut(
@@ -785,106 +786,6 @@ class NatEngine:
             self.books.no_room(service, server)
             return DropReason.TUPLE_CLASH
         self.lifecycle.begin(connection, opening, again=again)
-        return connection
-
-    def adopt(self, survivor: Survivor, service: Service, server: Server) -> Connection | None:
-        """Enter a connection to a server of a service that is older than this engine; None if there is no room for it.
-
-        What it has carried is in the statistics, and that it is open; that it was opened is not.
-        """
-        original, reply, opened, report = survivor
-        if report.state not in OFFLOADABLE:
-            return None
-        lent = ends(reply)[1] != ends(original)[0]
-        connection = self._take_back(original, reply, service, server, report, report.seen, lent=lent)
-        if connection is not None:
-            self.ledger.opened[connection.index] = opened
-        return connection
-
-    def resume(self, record: Record, service: Service, server: Server) -> Connection | None:
-        """Go on with a connection of an earlier engine as it was left there; None if there is no room for it.
-
-        One that is half-open needs room among those, and gives way as they do. A source port that was lent to it is
-        lent to it again, and may be one that would not be lent any more. It goes fastest if those come first that were
-        silent longest. What rates and stick tables knew of it is not known any more.
-        """
-        connection = self._take_back(
-            record.original, record.reply, service, server, record, record.seen, lent=record.lent, wherever=True
-        )
-        if connection is not None:
-            ledger, index = self.ledger, connection.index
-            ledger.opened[index], ledger.asked[index] = record.opened, record.asked
-            ledger.retries[index] = record.retries
-            connection.aside = record.aside
-        return connection
-
-    def unresume(self, connection: Connection, now: float) -> None:
-        """Forget a connection that was resumed, as if it had not been; no packet of it may have come here."""
-        ledger, row = self.ledger, 2 * connection.index
-        for direction, translation in enumerate(connection.translations):
-            translation.account.packets -= ledger.packets[row + direction]
-            translation.account.octets -= ledger.octets[row + direction]
-        if connection.state not in FINISHED:
-            self.lifecycle.count(connection, -1, now)
-        self.table.remove(connection)
-        if connection.has_own_port:
-            self._lender.give_back(connection)
-
-    def _take_back(
-        self,
-        original: FlowKey,
-        reply: FlowKey,
-        service: Service,
-        server: Server,
-        left: Report | Record,
-        seen: float,
-        *,
-        lent: bool,
-        wherever: bool = False,
-    ) -> Connection | None:
-        """Enter a connection with what it has come to; return None, having changed nothing, if there is no room for it.
-
-        `lent` is whether it has a source that was lent; `wherever` is whether any source will do for that.
-        """
-        client, vip = ends(original)
-        endpoint, (source, _) = ends(reply)
-        table = self.table
-        if table.full or (left.state in HALF_OPEN and table.half_open >= table.half_open_capacity):
-            return None
-        if original == reply or any(self._find(key) is not None for key in (original, reply)):
-            return None
-        if lent:
-            sources = server.sources_for(client[0]) or (Source(client[0], ANY_PORT),)
-            if wherever:
-                sources += (Source(source, _EVERY_PORT),)
-            if not any(each.address == source and self._lender.claim(each, reply) for each in sources):
-                return None
-            translations = service.full_translations(original, reply, server)
-        else:
-            translations = service.translations(vip, server, endpoint)
-        connection = Connection(original, reply, translations, service, server, left.state)
-        self.table.insert(connection, service.timeout(server, left.state), seen)
-        connection.queue.put_in_order(connection)
-        ledger, index = self.ledger, connection.index
-        ledger.answered[index] = left.answered
-        # Each on its own: a hundred thousand connections come by here, and nobody is served meanwhile.
-        row, peer = 2 * index, 2 * index + 1
-        ledger.packets[row], ledger.packets[peer] = left.packets
-        ledger.octets[row], ledger.octets[peer] = left.octets
-        ledger.following[row], ledger.following[peer] = left.following
-        ledger.acked[row], ledger.acked[peer] = left.acked
-        ledger.edge[row], ledger.edge[peer] = left.edge
-        ledger.shift[row], ledger.shift[peer] = left.shift
-        ledger.offered[row], ledger.offered[peer] = left.offered
-        for direction, translation in enumerate(translations):
-            translation.account.packets += left.packets[direction]
-            translation.account.octets += left.octets[direction]
-        if connection.state not in FINISHED:
-            self.lifecycle.count(connection, 1, seen)
-        elif lent:
-            self._lender.retire(connection)
-        if self.table.changed is not None:
-            self.table.changed.add(index)
         return connection
 
     def _give_up(self, opening: Opening, pool: Pool | None, reason: Place, *, again: bool) -> None:
