@@ -24,6 +24,8 @@ a packet, whatever its bytes. Start reading at `engine.NatEngine.handle_packet`:
     waiting    the order of those who find their server full
     service    a frontend as the engine needs it: addresses that lead to a pool
     opening    a connection that is about to open: all that a rule may look at
+    admission  who may open one, to which server, and whose address that server sees
+    eviction   who gives way when there is no room for it
     rules      who is let in, to which pool and which server: `conditions` joins what they ask, `facts` answers it
     stick      what is remembered of clients beyond their connections
     resumption how connections of an earlier natlb go on, of each of which that has left a `record`

@@ -1,10 +1,11 @@
 """The one public door: a packet and a clock reading go in, a verdict comes out.
 
-The engine owns the connections. `handle_packet` sees every packet. The way of a TCP segment is `_segment`, which reads
-from top to bottom: find the connection by its tuple, move its state, rewrite, done. UDP goes by `_datagram`, ICMP by
-`_message`, fragments by `_fragment`, which leads the first one of a datagram by the ways above and the others after it.
-Only what belongs to no connection takes the longer way through `_open`: is it for a virtual address, may it open a
-connection, to which server, and does that server see the client or us?
+`handle_packet` sees every packet, and here are the ways that packets go. The way of a TCP segment is `_segment`, which
+reads from top to bottom: find the connection by its tuple, move its state, rewrite, done. UDP goes by `_datagram`, ICMP
+by `_message`, fragments by `_fragment`, which leads the first one of a datagram by the ways above and the others after
+it. What belongs to no connection goes by `_first_segment` or `_first_datagram`, and asks `natlb.core.admission`: may it
+open one, to which server, and does that server see the client or us? What a way wants to become of a connection is done
+by `natlb.core.lifecycle`.
 
 Nearly all packets move no state, and are done with before that, by `natlb.core.shortcut`. It does nothing that is not
 done here as well, in less than half of the time that it takes here.
@@ -17,41 +18,26 @@ packet: what cannot be handled is a `Drop` with a reason, counted in `drops`.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Final
 
 from natlb.core import answers
-from natlb.core.addresses import OwnAddresses, is_host, is_loopback
+from natlb.core.addresses import OwnAddresses, is_host
+from natlb.core.admission import Admission
 from natlb.core.bookkeeping import Books
-from natlb.core.events import (
-    ConnectionRefused,
-    EndReason,
-    Event,
-    ServerBypassed,
-    ServerTried,
-)
-from natlb.core.flow import (
-    OFFLOADED,
-    Connection,
-    Direction,
-    Endpoint,
-    FlowKey,
-    ends,
-    flow_key,
-    reverse,
-)
+from natlb.core.events import EndReason, Event, ServerBypassed, ServerTried
+from natlb.core.eviction import Eviction
+from natlb.core.flow import OFFLOADED, Connection, Direction, ends, reverse
 from natlb.core.fragments import Fate, Fragments, Led
 from natlb.core.icmp import is_echo_request, is_error, quoted
 from natlb.core.lifecycle import Lifecycle
 from natlb.core.offloading import Change, Offloading
-from natlb.core.opening import Opening, Past
+from natlb.core.opening import Past
 from natlb.core.packet import ACK, SYN, TCP, TRANSPORT_CHECKSUM, UDP, Kind, PacketView
-from natlb.core.patience import LONGEST, Patience
-from natlb.core.pool import Place, Pool, Server
-from natlb.core.ports import ANY_PORT, Lender, Source, last
+from natlb.core.patience import Patience
+from natlb.core.pool import Server
+from natlb.core.ports import Lender, last
 from natlb.core.resumption import Resumption
-from natlb.core.rules import Decision
-from natlb.core.service import Intake, Listener, Service, VirtualAddresses
+from natlb.core.service import VirtualAddresses
 from natlb.core.shortcut import Shortcut
 from natlb.core.states import FINISHED, HALF_OPEN, State
 from natlb.core.table import Table
@@ -65,15 +51,6 @@ DEFAULT_CAPACITY: Final = 262_144
 HALF_OPEN_SHARE: Final = 4
 """Half-open connections may take up to one in so many entries of the table."""
 
-HALF_OPEN_GRACE: Final = LONGEST
-"""Seconds in which a half-open connection keeps its place although a limit is reached. Then it gives way to the next
-one, or a flood of SYNs would keep everybody else out. Where clients of TCP are seen to need less it is less for them:
-see `Patience`."""
-
-FORSAKEN_AFTER: Final = 2.0
-"""Seconds from a first SYN in which its client has sent another, or has acknowledged the answer, if it is there at all;
-twice as many from each further one."""
-
 RETRY_AFTER: Final = 0.5
 """Seconds after a SYN from which the same SYN is the client's next try, and not the network's copy of the last one."""
 
@@ -82,9 +59,6 @@ BYPASSED_AFTER: Final = 3
 
 MOST_ERRORS_PER_SECOND: Final = 1000
 """ICMP errors that are sent in a second: a bound is required (RFC 4443, section 2.4 f), and this is Linux's."""
-
-_MOST_LOOKED_AT: Final = 16
-"""How many half-open connections are looked at for one that is forsaken."""
 
 _EXPIRIES_PER_CALL: Final = 32
 """How many connections one `handle_timeout` ends, so that a million ending together do not stop the packets: with the
@@ -118,11 +92,6 @@ class NatEngine:
         `half_open_capacity` bounds those of them that are half-open. `choose_port` is for full NAT, see `Lender`.
         """
         self.addresses = addresses
-        self.max_connections = max_connections
-        self.connection_limit: int | None = None
-        """New connections per second that are looked at, over all services; further ones wait. None is no limit."""
-        self.session_limit: int | None = None
-        """New connections per second that the rules let in, over all services; further ones wait."""
         self.capacity: Final = capacity
         """The most entries of the table."""
         self.own_addresses: Final = OwnAddresses()
@@ -152,13 +121,25 @@ class NatEngine:
         self._events: deque[Event] = deque()
         self.lifecycle: Final = Lifecycle(self.table, self._lender, self.books, self.offloading, self._events)
         """What becomes of connections."""
+        eviction = Eviction(self.table, self.lifecycle, self.offloading, self._patience)
+        self.admission: Final = Admission(
+            self.table,
+            self.lifecycle,
+            eviction,
+            self.offloading,
+            self._lender,
+            self.books,
+            self.own_addresses,
+            self._events,
+            max_connections,
+        )
+        """Who may open a connection: the limits over all services stand there."""
         self.resumption: Final = Resumption(self.table, self.lifecycle, self._lender)
         """What is taken over from an earlier engine."""
         self.closed: Final = self.lifecycle.closed
         """Connections that have ended, by reason."""
-        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = Shortcut(
-            self.table, self.lifecycle.refresh
-        ).carry
+        short_way = Shortcut(self.table, self.lifecycle.refresh)
+        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = short_way.carry
         self._packets: deque[bytes] = deque()
         self._releases: deque[tuple[int, Verdict]] = deque()
 
@@ -439,6 +420,12 @@ class NatEngine:
             self._events.append(ServerBypassed(connection, over=True))
         connection.server.unanswered = 0
 
+    def _move_unseen(self, connection: Connection, state: State, now: float, by: Direction) -> None:
+        """Give a connection its next state, as a segment wants it that was handled elsewhere."""
+        if by is _REPLY:
+            self._hear(connection)
+        self.lifecycle.move(connection, state, now, by=by)
+
     def _retry(self, view: PacketView, connection: Connection, now: float) -> Verdict | None:
         """Count a client's further try; return the verdict if it is given to another server."""
         ledger, index, server = self.ledger, connection.index, connection.server
@@ -491,9 +478,9 @@ class NatEngine:
             return self._drop(DropReason.BAD_CHECKSUM)
         if segment is not _SYN:
             return self._refuse(view, now)
-        connection = self._open(view, service, _INIT, now, server, past=past)
+        connection = self.admission.open(view.key, service, _INIT, now, server, past=past)
         if not isinstance(connection, Connection):
-            return connection
+            return self._drop(connection) if isinstance(connection, DropReason) else self._refuse(view, now)
         # -- state
         self.ledger.retries[connection.index] = retries
         self._window.open(view, connection, _ORIGINAL)
@@ -544,9 +531,9 @@ class NatEngine:
             return self._drop(DropReason.BAD_SOURCE)
         if (view.version == 6 and view.checksum_is_missing) or not view.checksum_is_good():
             return self._drop(DropReason.BAD_CHECKSUM)
-        connection = self._open(view, service, _ONE_WAY, now, past=past)
+        connection = self.admission.open(view.key, service, _ONE_WAY, now, past=past)
         if not isinstance(connection, Connection):
-            return connection
+            return self._drop(connection) if isinstance(connection, DropReason) else self._refuse(view, now)
         return self._send_datagram_on(view, connection, _ORIGINAL, now)
 
     def _send_datagram_on(self, view: PacketView, connection: Connection, direction: Direction, now: float) -> Rewrite:
@@ -675,263 +662,6 @@ class NatEngine:
         # -- verdict
         return Rewrite(packet)
 
-    # Opening and ending
-
-    def _open(
-        self,
-        view: PacketView,
-        service: Service,
-        state: State,
-        now: float,
-        server: Server | None = None,
-        *,
-        past: Past | None,
-    ) -> Connection | Verdict:
-        """Ask the rules about a connection, and the limits; return it with a server, or a verdict if there is none.
-
-        `past` is there if it was let in before, on its way to another server; `server` is who gets it then, if that has
-        been decided.
-        """
-        if service.intake is not Intake.OPEN:
-            return self._refuse(view, now)
-        # What ended before this began may be what makes room for it.
-        self.offloading.hear(now)
-        opening = Opening(view.key, service, now, self.own_addresses.is_local)
-        again = past is not None
-        if past is not None:
-            opening.follow(past)
-        elif (verdict := self._let_in(view, opening)) is not None:
-            return verdict
-        entered = self._enter(opening, state, server, again=again)
-        if isinstance(entered, Connection):
-            return entered
-        if entered is None:
-            opening.give_up()
-            return self._refuse(view, now)
-        if again:
-            opening.give_up()
-        else:
-            opening.take_back()
-        return self._drop(entered)
-
-    def _let_in(self, view: PacketView, opening: Opening) -> Verdict | None:
-        """Ask the rules and the limits whether a connection may begin; return the verdict if it may not."""
-        service, now, rates = opening.service, opening.now, self.books.counters
-        if self.connection_limit is not None and not rates.arrivals.room(now, self.connection_limit):
-            return self._hold_back(service, DropReason.RATE_LIMIT)
-        decision = service.rules.decide(opening)
-        if decision is not Decision.ACCEPT:
-            self.books.denied(service, now)
-            opening.give_up()
-            return self._refuse(view, now) if decision is Decision.REJECT else self._drop(DropReason.DENIED)
-        limit = service.session_limit
-        is_too_fast = limit is not None and not service.counters.sessions.room(now, limit)
-        limit = self.session_limit
-        if is_too_fast or (limit is not None and not rates.sessions.room(now, limit)):
-            opening.take_back()
-            return self._hold_back(service, DropReason.RATE_LIMIT)
-        if not self._admits(service, opening.vip, now):
-            opening.take_back()
-            return self._hold_back(service, DropReason.MAXCONN)
-        opening.accept()
-        return None
-
-    def _hold_back(self, service: Service, reason: DropReason) -> Verdict:
-        """Let a client wait: it will send its SYN again."""
-        if reason is DropReason.RATE_LIMIT:
-            service.rate_limited += 1
-        else:
-            service.held_back += 1
-        return self._drop(reason)
-
-    def _enter(
-        self, opening: Opening, state: State, server: Server | None, *, again: bool
-    ) -> Connection | DropReason | None:
-        """Enter a connection under both tuples, to a server that is chosen unless it is given.
-
-        Return it, or why there is none; None is that no server takes it.
-        """
-        service, original, now = opening.service, opening.key, opening.now
-        pool = server.pool if server is not None else service.rules.choose(opening, service.pool)
-        assigned: Server | Place = server or Place.NONE
-        if server is None and pool is not None:
-            assigned = pool.assign(opening, self._reclaim)
-        if assigned is Place.WAIT:
-            return DropReason.QUEUED
-        if not isinstance(assigned, Server) or self._is_stranded(opening.client[0], assigned):
-            self._give_up(opening, pool, assigned if isinstance(assigned, Place) else Place.NONE, again=again)
-            return None
-        server = assigned
-        if not self._make_room(now):
-            self.books.no_room(service, server)
-            return DropReason.TABLE_FULL
-        endpoint = server.endpoint(int.from_bytes(opening.vip[1], "big"))
-        found = self._reply_tuple(original, opening.client, server, endpoint, now)
-        if found is None:
-            self.books.no_room(service, server)
-            return DropReason.NO_PORT
-        reply, lent = found
-        try:
-            if lent:
-                translations = service.full_translations(original, reply, server)
-            else:
-                translations = service.translations(opening.vip, server, endpoint)
-            connection = Connection(original, reply, translations, service, server, state)
-            is_entered = self.table.insert(connection, service.timeout(server, state), now)
-        except MemoryError:
-            if lent:
-                self._lender.take_back(reply)
-            raise
-        if not is_entered:
-            self.books.no_room(service, server)
-            return DropReason.TUPLE_CLASH
-        self.lifecycle.begin(connection, opening, again=again)
-        return connection
-
-    def _give_up(self, opening: Opening, pool: Pool | None, reason: Place, *, again: bool) -> None:
-        """Enter and tell that a connection is refused."""
-        service, wanted = opening.service, opening.wanted if reason is not Place.NONE else None
-        self.books.refused(service, pool, opening.now, again=again)
-        if service.logged:
-            live = self.lifecycle.live_at(service, pool, wanted)
-            self._events.append(ConnectionRefused(service, pool, opening.key, live, reason, wanted, opening.waited))
-
-    def _reclaim(self, opening: Opening, pool: Pool, server: Server | None) -> bool:
-        """End a half-open connection to a full server whose client is not there; return whether there was one.
-
-        A SYN with a made-up source costs its sender one packet, and would keep a place for as long as `timeout connect`
-        lasts. Who is there sends the next SYN after one second, then after two, four and so on (RFC 6298, section 5.5).
-        """
-        service, now = opening.service, opening.now
-        if service.protocol == UDP:
-            return False
-        asked, retries = self.ledger.asked, self.ledger.retries
-        for connection in list(islice(self.table.half_open_of(service), _MOST_LOOKED_AT)):
-            holder, index = connection.server, connection.index
-            patience = FORSAKEN_AFTER * 2 ** min(retries[index], 8)
-            if (
-                now - asked[index] >= patience
-                and holder.pool is pool
-                and holder.full
-                and server in (None, holder)
-                and self._is_as_known(connection, now)
-            ):
-                self.lifecycle.end(connection, EndReason.EVICTED, now)
-                return True
-        return False
-
-    def _admits(self, service: Service, vip: Endpoint, now: float) -> bool:
-        """Whether the limits leave room for another connection, or a half-open one makes way for it.
-
-        One at most does: where it makes way within its service, it makes way under the limit of all as well.
-        """
-        listener = service.listener(vip) if service.listeners else None
-        if listener is not None and listener.live >= listener.max_connections:
-            return self._evict(service, now, listener)
-        if service.max_connections is not None and service.live >= service.max_connections:
-            return self._evict(service, now)
-        if self.max_connections is not None and self.live >= self.max_connections:
-            return self._evict(None, now)
-        return True
-
-    def _evict(self, service: Service | None, now: float, listener: Listener | None = None) -> bool:
-        """End the half-open connection (of a service, or of all) whose grace is over longest; return if there was one.
-
-        At a listener's limit it has to be one of that listener's.
-        """
-        self._patience.press(now)
-        grace = self._patience.grace
-        later = HALF_OPEN_GRACE - grace
-        oldest = self._weakest(lambda: self.table.oldest_half_open(service, later), now)
-        if oldest is None:
-            return False
-        if now - self.ledger.opened[oldest.index] < (grace if oldest.original[-1] == TCP else HALF_OPEN_GRACE):
-            return False
-        if listener is not None and oldest.service.listener(ends(oldest.original)[1]) is not listener:
-            return False
-        self.lifecycle.end(oldest, EndReason.EVICTED, now)
-        return True
-
-    def _make_room(self, now: float) -> bool:
-        """Make room in the table if there is none; return whether there is room."""
-        table = self.table
-
-        def surplus() -> Connection | None:
-            return table.oldest_half_open() if table.half_open >= table.half_open_capacity else None
-
-        if (oldest := self._weakest(surplus, now)) is not None:
-            self.lifecycle.end(oldest, EndReason.EVICTED, now)
-        if table.full:
-            weakest = self._weakest(table.weakest, now)
-            if weakest is None:
-                return False
-            self.lifecycle.end(weakest, EndReason.EVICTED, now)
-        return True
-
-    def _weakest(self, find: Callable[[], Connection | None], now: float) -> Connection | None:
-        """Return the connection to give way that is found, once that is as weak as the table has it."""
-        while (found := find()) is not None and not self._is_as_known(found, now):
-            pass
-        return found
-
-    def _is_as_known(self, connection: Connection, now: float) -> bool:
-        """Whether a connection is in the state that the table has it in; now that is so."""
-        state = connection.state
-        self.offloading.catch_up(connection, now)
-        return connection.state is state
-
-    def _is_stranded(self, client: bytes, server: Server) -> bool:
-        """Whether a client speaks from a loopback address, and its server is another machine.
-
-        No other machine could answer it; and under full NAT the answer would come in from outside addressed to a
-        loopback address, which the kernel drops.
-        """
-        return is_loopback(client) and not self.own_addresses.is_local(server.address)
-
-    def _reply_tuple(
-        self, original: FlowKey, client: Endpoint, server: Server, endpoint: Endpoint, now: float
-    ) -> tuple[FlowKey, bool] | None:
-        """Return the tuple of the server's answers, and whether it has a source that was lent; None if none is free.
-
-        The client's own address and port are kept unless the server must not see them, or the server knows them
-        already: from the client's connection to another virtual address.
-        """
-        if server.sources is None and client[0] in self.own_addresses:
-            sources: tuple[Source, ...] = ()
-        else:
-            sources = server.sources_for(client[0])
-        if not sources:
-            reply = flow_key(endpoint, client, original[-1])
-            taken = self._find(reply)
-            if taken is not None and taken.state in FINISHED:
-                self.lifecycle.end(taken, EndReason.REPLACED, now)
-                taken = None
-            if taken is None:
-                return reply, False
-            sources = (Source(client[0], ANY_PORT),)
-        # Begin with the address that has served least: the pools take turns.
-        turn = server.total % len(sources)
-        for source in sources[turn:] + sources[:turn]:
-            lent = self._lend_port(source, endpoint, client, original, now)
-            if lent is not None:
-                return lent, True
-        return None
-
-    def _lend_port(
-        self, source: Source, endpoint: Endpoint, client: Endpoint, original: FlowKey, now: float
-    ) -> FlowKey | None:
-        """Take a free port of a source address; return the tuple of the answers to it."""
-
-        def is_free(key: FlowKey) -> bool:
-            return self._find(key) is None and key != original
-
-        protocol = original[-1]
-        reply = self._lender.lend(source, endpoint, client, protocol, is_free)
-        if reply is None and (retired := self._lender.retired(source, endpoint, protocol)) is not None:
-            self.lifecycle.end(retired, EndReason.REPLACED, now)
-            reply = self._lender.lend(source, endpoint, client, protocol, is_free)
-        return reply
-
     def _refuse(self, view: PacketView, now: float) -> Verdict:
         """Answer a packet as a host does where nobody listens."""
         if view.protocol == TCP:
@@ -943,12 +673,6 @@ class NatEngine:
             return self._drop(DropReason.ICMP_LIMIT)
         self._errors_in_second = second, sent + 1
         return Reply(answers.port_unreachable(view))
-
-    def _move_unseen(self, connection: Connection, state: State, now: float, by: Direction) -> None:
-        """Give a connection its next state, as a segment wants it that was handled elsewhere."""
-        if by is _REPLY:
-            self._hear(connection)
-        self.lifecycle.move(connection, state, now, by=by)
 
     def _drop(self, reason: DropReason) -> Drop:
         self.drops[reason] += 1

@@ -58,7 +58,7 @@ class SucceededNatMachine(NatMachine):
         before = self.engine
         engine = NatEngine(
             before.addresses,
-            max_connections=before.max_connections,
+            max_connections=before.admission.max_connections,
             capacity=before.capacity,
             half_open_capacity=before.table.half_open_capacity,
         )
