@@ -12,9 +12,10 @@ is asked in this order, and the first no is the last word:
     the table       whether there is room
     the port        with which tuple the server's answers come back, under full NAT with a port that is lent
 
-There are two ways to say no. Where it is for good the client is told, as by a host where nobody listens. Where it is
-for now its packet is dropped, and what the rules have counted is taken back: the client sends its SYN again, and all of
-this is asked anew. A connection on its way to another server was let in when it came, and is not asked for that again.
+There are two ways to say no. Where it is for good the client is told, as by a host where nobody listens, unless a rule
+wants its packet dropped without a word. Where it is for now the packet is dropped, and what the rules have counted is
+taken back: the client sends its SYN again, and all of this is asked anew. A connection on its way to another server was
+let in when it came, and is asked about no more than a server, room and a port.
 """
 
 from collections import deque
