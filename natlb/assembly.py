@@ -98,9 +98,9 @@ def assemble(
     machine = machine or Machine()
     addresses = VirtualAddresses()
     made = Assembly(NatEngine(addresses, max_connections=config.maxconn, choose_port=choose))
-    made.engine.connection_limit = config.maxconnrate
-    made.engine.session_limit = config.maxsessrate
-    made.engine.own_addresses = frozenset(address.packed for address in machine.own_addresses)
+    made.engine.admission.connection_limit = config.maxconnrate
+    made.engine.admission.session_limit = config.maxsessrate
+    made.engine.own_addresses.update(address.packed for address in machine.own_addresses)
     for backend in config.backends:
         made.pools[backend.name] = _pool(backend, config, machine, choose)
     for frontend in config.frontends:

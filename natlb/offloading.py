@@ -256,7 +256,7 @@ class Offloader:
                 continue
             owners = known.get(survivor.identity)
             left = Survivor(survivor.original, survivor.reply, survivor.opened, survivor.report)
-            connection = None if owners is None else self._engine.adopt(left, *owners)
+            connection = None if owners is None else self._engine.resumption.adopt(left, *owners)
             if connection is None:
                 path.discard(survivor)
             else:

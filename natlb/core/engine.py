@@ -1,10 +1,11 @@
 """The one public door: a packet and a clock reading go in, a verdict comes out.
 
-The engine owns the connections. `handle_packet` sees every packet. The way of a TCP segment is `_segment`, which reads
-from top to bottom: find the connection by its tuple, move its state, rewrite, done. UDP goes by `_datagram`, ICMP by
-`_message`, fragments by `_fragment`, which leads the first one of a datagram by the ways above and the others after it.
-Only what belongs to no connection takes the longer way through `_open`: is it for a virtual address, may it open a
-connection, to which server, and does that server see the client or us?
+`handle_packet` sees every packet, and here are the ways that packets go. The way of a TCP segment is `_segment`, which
+reads from top to bottom: find the connection by its tuple, move its state, rewrite, done. UDP goes by `_datagram`, ICMP
+by `_message`, fragments by `_fragment`, which leads the first one of a datagram by the ways above and the others after
+it. What belongs to no connection goes by `_first_segment` or `_first_datagram`, and asks `natlb.core.admission`: may it
+open one, to which server, and does that server see the client or us? What a way wants to become of a connection is done
+by `natlb.core.lifecycle`.
 
 Nearly all packets move no state, and are done with before that, by `natlb.core.shortcut`. It does nothing that is not
 done here as well, in less than half of the time that it takes here.
@@ -17,56 +18,31 @@ packet: what cannot be handled is a `Drop` with a reason, counted in `drops`.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Final
 
 from natlb.core import answers
+from natlb.core.addresses import OwnAddresses, is_host
+from natlb.core.admission import Admission
 from natlb.core.bookkeeping import Books
-from natlb.core.events import (
-    Account,
-    ConnectionClosed,
-    ConnectionEstablished,
-    ConnectionOpened,
-    ConnectionRefused,
-    EndReason,
-    Event,
-    Live,
-    ServerBypassed,
-    ServerTried,
-)
-from natlb.core.flow import (
-    OFFLOADED,
-    Connection,
-    Direction,
-    Endpoint,
-    FlowKey,
-    FullTranslation,
-    Translation,
-    ends,
-    flow_key,
-    reverse,
-)
+from natlb.core.events import EndReason, Event, ServerBypassed, ServerTried
+from natlb.core.eviction import Eviction
+from natlb.core.flow import OFFLOADED, Connection, Direction, ends, reverse
 from natlb.core.fragments import Fate, Fragments, Led
 from natlb.core.icmp import is_echo_request, is_error, quoted
-from natlb.core.ledger import Ledger
-from natlb.core.offloading import OFFLOADABLE, Change, Offloading, Report, Survivor
-from natlb.core.opening import UNCOUNTED, Opening
+from natlb.core.lifecycle import Lifecycle
+from natlb.core.offloading import Change, Offloading
+from natlb.core.opening import Past
 from natlb.core.packet import ACK, SYN, TCP, TRANSPORT_CHECKSUM, UDP, Kind, PacketView
-from natlb.core.patience import LONGEST, Patience
-from natlb.core.pool import Place, Pool, Server
-from natlb.core.ports import Lender, PortRanges, Source, last
-from natlb.core.record import Record
-from natlb.core.rules import Decision
-from natlb.core.service import Intake, Listener, Service, VirtualAddresses
-from natlb.core.shards import Shards
+from natlb.core.patience import Patience
+from natlb.core.pool import Server
+from natlb.core.ports import Lender, last
+from natlb.core.resumption import Resumption
+from natlb.core.service import VirtualAddresses
 from natlb.core.shortcut import Shortcut
 from natlb.core.states import FINISHED, HALF_OPEN, State
-from natlb.core.statistics import Traffic
-from natlb.core.stick import Entry, Key, StickTable
 from natlb.core.table import Table
 from natlb.core.tcp import TRANSITIONS, Segment, segment_of
 from natlb.core.verdict import Accept, Drop, DropReason, Hold, Reply, Rewrite, Verdict
-from natlb.core.waiting import Wait
 from natlb.core.window import Window
 
 DEFAULT_CAPACITY: Final = 262_144
@@ -74,15 +50,6 @@ DEFAULT_CAPACITY: Final = 262_144
 
 HALF_OPEN_SHARE: Final = 4
 """Half-open connections may take up to one in so many entries of the table."""
-
-HALF_OPEN_GRACE: Final = LONGEST
-"""Seconds in which a half-open connection keeps its place although a limit is reached. Then it gives way to the next
-one, or a flood of SYNs would keep everybody else out. Where clients of TCP are seen to need less it is less for them:
-see `Patience`."""
-
-FORSAKEN_AFTER: Final = 2.0
-"""Seconds from a first SYN in which its client has sent another, or has acknowledged the answer, if it is there at all;
-twice as many from each further one."""
 
 RETRY_AFTER: Final = 0.5
 """Seconds after a SYN from which the same SYN is the client's next try, and not the network's copy of the last one."""
@@ -93,21 +60,16 @@ BYPASSED_AFTER: Final = 3
 MOST_ERRORS_PER_SECOND: Final = 1000
 """ICMP errors that are sent in a second: a bound is required (RFC 4443, section 2.4 f), and this is Linux's."""
 
-_MOST_LOOKED_AT: Final = 16
-"""How many half-open connections are looked at for one that is forsaken."""
-
 _EXPIRIES_PER_CALL: Final = 32
 """How many connections one `handle_timeout` ends, so that a million ending together do not stop the packets: with the
 RSTs for both sides that are sent then, it is a millisecond's work."""
 
 # Looking up a member of an enumeration takes ten times as long as looking up a name of our own.
 _INIT, _SYN_RECEIVED, _ESTABLISHED, _SHUT = State.INIT, State.SYN_RECEIVED, State.ESTABLISHED, State.SHUT
-_CLIENT_FIN, _SERVER_FIN, _BOTH_FIN = State.CLIENT_FIN, State.SERVER_FIN, State.BOTH_FIN
+_CLIENT_FIN, _SERVER_FIN = State.CLIENT_FIN, State.SERVER_FIN
 _ONE_WAY, _BOTH_WAYS = State.ONE_WAY, State.BOTH_WAYS
 _SYN, _SYN_ACK, _FIN, _RST, _DATA = Segment.SYN, Segment.SYN_ACK, Segment.FIN, Segment.RST, Segment.DATA
 _ORIGINAL, _REPLY = Direction.ORIGINAL, Direction.REPLY
-_ANY_PORT = PortRanges()
-_EVERY_PORT = PortRanges([(0, 65535)])
 _ACCEPT = Accept()
 _DROPS = {reason: Drop(reason) for reason in DropReason}
 
@@ -130,48 +92,54 @@ class NatEngine:
         `half_open_capacity` bounds those of them that are half-open. `choose_port` is for full NAT, see `Lender`.
         """
         self.addresses = addresses
-        self.max_connections = max_connections
-        self.connection_limit: int | None = None
-        """New connections per second that are looked at, over all services; further ones wait. None is no limit."""
-        self.session_limit: int | None = None
-        """New connections per second that the rules let in, over all services; further ones wait."""
         self.capacity: Final = capacity
         """The most entries of the table."""
-        self.own_addresses: frozenset[bytes] = frozenset()
+        self.own_addresses: Final = OwnAddresses()
         """The balancer's own: what a server answers to them comes here anyway, so they need no full NAT."""
         self.largest_packet: int | None = None
         """Bytes of the largest packet that can be handed in, where larger ones are on their way; None is no limit."""
-        self.live = 0
-        """Connections open now: half-open and established, not finished."""
         self.drops: Counter[DropReason] = Counter()
         """Packets thrown away, by reason."""
-        self.closed: Counter[EndReason] = Counter()
-        """Connections that have ended, by reason."""
-        self._table = Table(capacity, half_open_capacity or max(1, capacity // HALF_OPEN_SHARE))
-        self._find = self._table.find
-        self._ledger = self._table.ledger
-        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = Shortcut(self._table, self._refresh).carry
-        self._window = Window(self._ledger)
+        self.table: Final = Table(capacity, half_open_capacity or max(1, capacity // HALF_OPEN_SHARE))
+        """The entries and their bounds. For reading."""
+        self._find = self.table.find
+        self.ledger: Final = self.table.ledger
+        """What is counted of each connection, at its `index`. For reading."""
+        self._window = Window(self.ledger)
         self._view = PacketView()
-        self._fragments = Fragments()
+        self.fragments: Final = Fragments()
+        """The datagrams that come in fragments. For reading."""
         self._lender = Lender(choose_port)
         self._patience = Patience()
-        self._counted: Shards[Connection, tuple[Entry | None, ...]] = Shards()
-        """The entries of stick tables that count a connection, by slot, of those that any does."""
-        self._to_stick: Shards[Connection, tuple[tuple[StickTable, Key], ...]] = Shards()
-        """What will stick to the server of a connection when that has answered."""
-        self._waited: Shards[Connection, Wait] = Shards()
-        """How connections waited before they opened, of those that did and are logged."""
-        self._moving: tuple[tuple[Entry | None, ...], Wait | None] = UNCOUNTED, None
-        """The entries that counted a connection which is on its way to another server now, and how it had waited."""
         self.books: Final = Books()
         """Where connections are entered in the statistics."""
         self._served: Connection | None = None
         """Whose the last packet was that was rewritten here."""
         self._errors_in_second = (0, 0)
-        self.offloading: Final = Offloading(self._table, self._move_unseen, self._is_own)
+        self.offloading: Final = Offloading(self.table, self._move_unseen, self.own_addresses.is_local)
         """Which connections' packets are handled elsewhere, and by whom."""
         self._events: deque[Event] = deque()
+        self.lifecycle: Final = Lifecycle(self.table, self._lender, self.books, self.offloading, self._events)
+        """What becomes of connections."""
+        eviction = Eviction(self.table, self.lifecycle, self.offloading, self._patience)
+        self.admission: Final = Admission(
+            self.table,
+            self.lifecycle,
+            eviction,
+            self.offloading,
+            self._lender,
+            self.books,
+            self.own_addresses,
+            self._events,
+            max_connections,
+        )
+        """Who may open a connection: the limits over all services stand there."""
+        self.resumption: Final = Resumption(self.table, self.lifecycle, self._lender)
+        """What is taken over from an earlier engine."""
+        self.closed: Final = self.lifecycle.closed
+        """Connections that have ended, by reason."""
+        short_way = Shortcut(self.table, self.lifecycle.refresh)
+        self._shortcut: Callable[[bytearray, float, bool], Rewrite | None] = short_way.carry
         self._packets: deque[bytes] = deque()
         self._releases: deque[tuple[int, Verdict]] = deque()
 
@@ -204,7 +172,7 @@ class NatEngine:
 
     def handle_timeout(self, now: float) -> None:
         """End what has been silent for too long. Bounded work: call again while it is still time."""
-        for connection in self._table.expired(now, _EXPIRIES_PER_CALL):
+        for connection in self.table.expired(now, _EXPIRIES_PER_CALL):
             if connection.offloaded and not self.offloading.is_silent(connection, now):
                 continue
             if connection.state in (_ESTABLISHED, _CLIENT_FIN, _SERVER_FIN):
@@ -212,13 +180,13 @@ class NatEngine:
             else:
                 if connection.state is _INIT and connection.server.observed and self._asked_once(connection):
                     self._events.append(ServerTried(connection, answered=False))
-                self._end(connection, EndReason.TIMED_OUT, now)
-        for waiting in self._fragments.expired(now):
+                self.lifecycle.end(connection, EndReason.TIMED_OUT, now)
+        for waiting in self.fragments.expired(now):
             self._let_go(waiting, DropReason.FRAGMENT_TIMEOUT)
 
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` has something to do, or None while there is nothing to wait for."""
-        due = [at for at in (self._table.next_deadline(), self._fragments.next_deadline()) if at is not None]
+        due = [at for at in (self.table.next_deadline(), self.fragments.next_deadline()) if at is not None]
         return min(due, default=None)
 
     def next_event(self) -> Event | None:
@@ -239,7 +207,7 @@ class NatEngine:
         if connection.state in FINISHED:
             return
         if connection.original[-1] == UDP:
-            self._end(connection, reason, now)
+            self.lifecycle.end(connection, reason, now)
             return
         vip, client = ends(reverse(connection.original))
         client_as_seen, server = ends(reverse(connection.reply))
@@ -252,13 +220,13 @@ class NatEngine:
                 self._packets.append(
                     answers.reset(source[0], destination[0], source[1] + destination[1], number, acknowledged)
                 )
-        self._move(connection, _SHUT, now, reason)
+        self.lifecycle.move(connection, _SHUT, now, reason)
 
     def shutdown_server(self, server: Server, now: float, among: Iterable[Connection] | None = None) -> int:
         """Shut down all connections to a server, or those in a piece of the table; return how many there were."""
         affected = [
             each
-            for each in (self._table if among is None else among)
+            for each in (self.table if among is None else among)
             if each.server is server and each.state not in FINISHED
         ]
         for connection in affected:
@@ -267,51 +235,28 @@ class NatEngine:
 
     def connections(self) -> Iterator[Connection]:
         """Go over all connections of the table, finished ones included. Only the one handed out may end meanwhile."""
-        return iter(self._table)
+        return iter(self.table)
 
     def pieces(self, most: int) -> Iterator[list[Connection]]:
         """Go over all connections a piece at a time, at most `most` in each: the table may change between two pieces.
 
         For whoever must not stop the packets for as long as a million connections take.
         """
-        return self._table.pieces(most)
+        return self.table.pieces(most)
 
     def connection(self, index: int) -> Connection | None:
         """Return the connection of that `index`, finished or not, or None if there is none."""
-        return self._table.at(index)
+        return self.table.at(index)
 
     @property
-    def table(self) -> Table:
-        """The entries and their bounds. For reading."""
-        return self._table
-
-    @property
-    def fragments(self) -> Fragments:
-        """The datagrams that come in fragments. For reading."""
-        return self._fragments
+    def live(self) -> int:
+        """Connections open now: half-open and established, not finished."""
+        return self.lifecycle.live
 
     @property
     def ports_lent(self) -> int:
         """Source ports that full NAT has lent to connections, finished ones included."""
         return self._lender.lent
-
-    @property
-    def ledger(self) -> Ledger:
-        """What is counted of each connection, at its `index`. For reading."""
-        return self._ledger
-
-    def counted(self) -> Iterator[tuple[Connection, tuple[Entry | None, ...]]]:
-        """Go over the connections that stick tables count, with their entries by slot. Nothing may change meanwhile."""
-        for part in self._counted.parts:
-            yield from part.items()
-
-    def count_again(self, connection: Connection, entries: tuple[Entry | None, ...], now: float) -> None:
-        """Have a connection that was resumed counted by these entries, by slot, as it was before."""
-        self._counted.add(connection, entries)
-        if connection.state not in FINISHED:
-            for entry in entries:
-                if entry is not None:
-                    entry.hold(now)
 
     def expect_port(self, port: int | None) -> None:
         """Say which source port full NAT is to lend next, if it can; None is the client's own, or else any."""
@@ -319,7 +264,7 @@ class NatEngine:
 
     def __len__(self) -> int:
         """The entries of the table, finished connections included."""
-        return len(self._table)
+        return len(self.table)
 
     # TCP
 
@@ -341,8 +286,8 @@ class NatEngine:
                 said = self._window.said(view, connection, direction)
                 change = self.offloading.change(connection, direction, said, now)
             if change is Change.OVERTAKEN:
-                if now >= self._ledger.refresh_at[connection.index]:
-                    self._table.refresh(connection, now)
+                if now >= self.ledger.refresh_at[connection.index]:
+                    self.table.refresh(connection, now)
                 return self._send_on(view, connection, direction, 0)
             if change is Change.OVER:
                 self.offloading.withdraw(connection, now)
@@ -363,8 +308,8 @@ class NatEngine:
         if connection.offloaded:
             self.offloading.note(view, connection, direction)
         # A RST that moved no state is no sign of life (RFC 7857, section 7.1).
-        if now >= self._ledger.refresh_at[connection.index] and segment is not _RST:
-            self._table.refresh(connection, now)
+        if now >= self.ledger.refresh_at[connection.index] and segment is not _RST:
+            self.table.refresh(connection, now)
         verdict = self._send_on(view, connection, direction, fresh)
         if is_asked and connection.state is _SYN_RECEIVED:
             if not self._patience.is_pressed(now):  # or else how long its client takes is to be seen here
@@ -381,15 +326,15 @@ class NatEngine:
         if segment is _SYN and direction is _ORIGINAL and view.checksum_is_good():
             if self._starts_over(view, connection):
                 again = state not in FINISHED
-                self._end(connection, EndReason.RESCHEDULED if again else EndReason.REPLACED, now)
-                return self._first_segment(view, now, again=again)
+                past = self.lifecycle.end(connection, EndReason.RESCHEDULED if again else EndReason.REPLACED, now)
+                return self._first_segment(view, now, past=past if again else None)
             if state is _INIT:
                 self._sent_again(view, connection)
                 verdict = self._retry(view, connection, now)
                 if verdict is not None:
                     return verdict
         if state in FINISHED and segment is _SYN_ACK and direction is _REPLY and self._is_of_another(view, connection):
-            self._end(connection, EndReason.REPLACED, now)
+            self.lifecycle.end(connection, EndReason.REPLACED, now)
             return _ACCEPT
         if state is _SHUT:
             if segment is _RST:
@@ -407,11 +352,9 @@ class NatEngine:
                     self._hear(connection)
                     if state is _INIT and connection.server.observed:
                         self._events.append(ServerTried(connection, answered=segment is not _RST))
-                elif (
-                    state is _SYN_RECEIVED and following is _ESTABLISHED and not self._ledger.retries[connection.index]
-                ):
-                    self._patience.learn(now - self._ledger.opened[connection.index], now)
-                self._move(connection, following, now, by=direction, payload=view.end - view.data)
+                elif state is _SYN_RECEIVED and following is _ESTABLISHED and not self.ledger.retries[connection.index]:
+                    self._patience.learn(now - self.ledger.opened[connection.index], now)
+                self.lifecycle.move(connection, following, now, by=direction, payload=view.end - view.data)
             elif segment is _RST and (state is not _INIT or direction is _REPLY):
                 return self._drop(DropReason.OUT_OF_WINDOW)
             # A server that still remembers an older connection of this port answers a SYN with that one's numbers. The
@@ -477,9 +420,15 @@ class NatEngine:
             self._events.append(ServerBypassed(connection, over=True))
         connection.server.unanswered = 0
 
+    def _move_unseen(self, connection: Connection, state: State, now: float, by: Direction) -> None:
+        """Give a connection its next state, as a segment wants it that was handled elsewhere."""
+        if by is _REPLY:
+            self._hear(connection)
+        self.lifecycle.move(connection, state, now, by=by)
+
     def _retry(self, view: PacketView, connection: Connection, now: float) -> Verdict | None:
         """Count a client's further try; return the verdict if it is given to another server."""
-        ledger, index, server = self._ledger, connection.index, connection.server
+        ledger, index, server = self.ledger, connection.index, connection.server
         pool = server.pool
         if pool is None or now - ledger.asked[index] < RETRY_AFTER:
             return None
@@ -489,12 +438,12 @@ class NatEngine:
         if other is None:
             self.books.retried(connection, pool)
             return None
-        self._end(connection, EndReason.RESCHEDULED, now)
-        return self._first_segment(view, now, other, retries, again=True)
+        past = self.lifecycle.end(connection, EndReason.RESCHEDULED, now)
+        return self._first_segment(view, now, other, retries, past=past)
 
     def _asked_once(self, connection: Connection) -> bool:
         """Whether a client has sent one packet, and is waiting."""
-        return self._ledger.packets[2 * connection.index] == 1
+        return self.ledger.packets[2 * connection.index] == 1
 
     def _answered_again(self, view: PacketView, connection: Connection) -> None:
         """Note that a server's SYN has another number than the one before, which the client has not acknowledged."""
@@ -507,9 +456,9 @@ class NatEngine:
             window.open(view, connection, _REPLY)
 
     def _first_segment(
-        self, view: PacketView, now: float, server: Server | None = None, retries: int = 0, *, again: bool = False
+        self, view: PacketView, now: float, server: Server | None = None, retries: int = 0, *, past: Past | None = None
     ) -> Verdict:
-        """Decide about a segment that belongs to no connection, or to none any longer: then it is here `again`.
+        """Decide about a segment that belongs to no connection, or to none any longer, which leaves its `past`.
 
         `server` is the one that it goes to when that has been decided, after so many `retries` at others.
         """
@@ -523,17 +472,17 @@ class NatEngine:
             return self._drop(DropReason.BAD_FLAGS)
         if segment is _RST:
             return self._drop(DropReason.NO_CONNECTION)
-        if not _is_host(client):
+        if not is_host(client):
             return self._drop(DropReason.BAD_SOURCE)
         if not view.checksum_is_good():
             return self._drop(DropReason.BAD_CHECKSUM)
         if segment is not _SYN:
             return self._refuse(view, now)
-        connection = self._open(view, service, _INIT, now, server, again=again)
+        connection = self.admission.open(view.key, service, _INIT, now, server, past=past)
         if not isinstance(connection, Connection):
-            return connection
+            return self._drop(connection) if isinstance(connection, DropReason) else self._refuse(view, now)
         # -- state
-        self._ledger.retries[connection.index] = retries
+        self.ledger.retries[connection.index] = retries
         self._window.open(view, connection, _ORIGINAL)
         if self.largest_packet is not None:
             view.limit_packets(self.largest_packet)
@@ -550,41 +499,41 @@ class NatEngine:
         # -- state
         if view.version == 6 and view.checksum_is_missing:
             return self._drop(DropReason.BAD_CHECKSUM)
-        ledger, service = self._ledger, connection.service
+        ledger, service = self.ledger, connection.service
         row = 2 * connection.index
         if view.key == connection.original:
             spent = service.requests is not None and ledger.packets[row] >= service.requests
             if spent or connection.server.away:
                 if not view.checksum_is_good():
                     return self._drop(DropReason.BAD_CHECKSUM)
-                self._end(connection, EndReason.FINISHED if spent else EndReason.RESCHEDULED, now)
-                return self._first_datagram(view, now, again=not spent)
+                past = self.lifecycle.end(connection, EndReason.FINISHED if spent else EndReason.RESCHEDULED, now)
+                return self._first_datagram(view, now, None if spent else past)
             direction = _ORIGINAL
         else:
             direction = _REPLY
             if connection.state is _ONE_WAY and view.checksum_is_good():
-                self._move(connection, _BOTH_WAYS, now, by=direction, payload=view.payload_size)
+                self.lifecycle.move(connection, _BOTH_WAYS, now, by=direction, payload=view.payload_size)
                 self.offloading.offer(connection)
         if now >= ledger.refresh_at[connection.index]:
-            self._refresh(connection, now)
+            self.lifecycle.refresh(connection, now)
         if connection.offloaded:
             self.offloading.note(view, connection, direction)
         return self._send_datagram_on(view, connection, direction, now)
 
-    def _first_datagram(self, view: PacketView, now: float, *, again: bool = False) -> Verdict:
-        """Decide about a datagram that belongs to no flow, or to none any longer: then it is here `again`."""
+    def _first_datagram(self, view: PacketView, now: float, past: Past | None = None) -> Verdict:
+        """Decide about a datagram that belongs to no flow, or to none any longer, which leaves its `past`."""
         # -- open
         (client, _), vip = ends(view.key)
         service = self.addresses.find(*vip, UDP)
         if service is None:
             return _ACCEPT
-        if not _is_host(client):
+        if not is_host(client):
             return self._drop(DropReason.BAD_SOURCE)
         if (view.version == 6 and view.checksum_is_missing) or not view.checksum_is_good():
             return self._drop(DropReason.BAD_CHECKSUM)
-        connection = self._open(view, service, _ONE_WAY, now, again=again)
+        connection = self.admission.open(view.key, service, _ONE_WAY, now, past=past)
         if not isinstance(connection, Connection):
-            return connection
+            return self._drop(connection) if isinstance(connection, DropReason) else self._refuse(view, now)
         return self._send_datagram_on(view, connection, _ORIGINAL, now)
 
     def _send_datagram_on(self, view: PacketView, connection: Connection, direction: Direction, now: float) -> Rewrite:
@@ -593,9 +542,9 @@ class NatEngine:
         # -- state
         responses = connection.service.responses
         if responses is not None:
-            packets, row = self._ledger.packets, 2 * connection.index
+            packets, row = self.ledger.packets, 2 * connection.index
             if packets[row + 1] >= responses * packets[row]:
-                self._end(connection, EndReason.FINISHED, now)
+                self.lifecycle.end(connection, EndReason.FINISHED, now)
         return verdict
 
     # ICMP
@@ -605,7 +554,7 @@ class NatEngine:
         if not is_error(view):
             if not is_echo_request(view) or not self.addresses.owns(view.destination):
                 return _ACCEPT
-            if not _is_host(view.source):
+            if not is_host(view.source):
                 return self._drop(DropReason.BAD_SOURCE)
             return Reply(answers.echo_reply(view)) if view.checksum_is_good() else self._drop(DropReason.BAD_CHECKSUM)
         quote = quoted(view)
@@ -634,7 +583,7 @@ class NatEngine:
 
     def _fragment(self, view: PacketView, now: float) -> Verdict:
         """Decide about a fragment: the first one of a datagram decides for all."""
-        fragments = self._fragments
+        fragments = self.fragments
         if fragments.full and not fragments.knows(view):
             self._let_go(fragments.give_up(), DropReason.FRAGMENT_LIMIT)
         datagram = fragments.see(view, now)
@@ -685,11 +634,11 @@ class NatEngine:
         connection, direction = fate
         translation, octets = connection.translations[direction], view.until - view.offset
         translation.account.count(octets)
-        if self._table.at(connection.index) is connection:  # or else its row is another's, or will be
+        if self.table.at(connection.index) is connection:  # or else its row is another's, or will be
             row, service = 2 * connection.index + direction, connection.service
-            self._ledger.octets[row] += octets
+            self.ledger.octets[row] += octets
             if service.requests is None and service.responses is None:  # where datagrams are counted, they are packets
-                self._ledger.packets[row] += 1
+                self.ledger.packets[row] += 1
         translation.apply_addresses(packet)
         return Rewrite(packet)
 
@@ -698,7 +647,7 @@ class NatEngine:
     def _send_on(self, view: PacketView, connection: Connection, direction: Direction, octets: int) -> Rewrite:
         """Count a packet of a connection, with so many bytes that are new, and rewrite it."""
         # -- state
-        self._ledger.record(connection, direction, octets)
+        self.ledger.record(connection, direction, octets)
         self._served = connection
         translation = connection.translations[direction]
         translation.account.count(octets)
@@ -713,379 +662,6 @@ class NatEngine:
         # -- verdict
         return Rewrite(packet)
 
-    # Opening and ending
-
-    def _open(
-        self,
-        view: PacketView,
-        service: Service,
-        state: State,
-        now: float,
-        server: Server | None = None,
-        *,
-        again: bool,
-    ) -> Connection | Verdict:
-        """Ask the rules about a connection, and the limits; return it with a server, or a verdict if there is none.
-
-        `again` is whether it was let in before, on its way to another server; `server` is who gets it then, if that has
-        been decided.
-        """
-        if service.intake is not Intake.OPEN:
-            return self._refuse(view, now)
-        # What ended before this began may be what makes room for it.
-        self.offloading.hear(now)
-        opening = Opening(view.key, service, now, self._is_own)
-        if again:
-            opening.follow(*self._moving)
-            opening.is_session = True
-        elif (verdict := self._let_in(view, opening)) is not None:
-            return verdict
-        entered = self._enter(opening, state, server, again=again)
-        if isinstance(entered, Connection):
-            return entered
-        if entered is None:
-            opening.give_up()
-            return self._refuse(view, now)
-        if again:
-            opening.give_up()
-        else:
-            opening.take_back()
-        return self._drop(entered)
-
-    def _let_in(self, view: PacketView, opening: Opening) -> Verdict | None:
-        """Ask the rules and the limits whether a connection may begin; return the verdict if it may not."""
-        service, now, rates = opening.service, opening.now, self.books.counters
-        if self.connection_limit is not None and not rates.arrivals.room(now, self.connection_limit):
-            return self._hold_back(service, DropReason.RATE_LIMIT)
-        decision = service.rules.decide(opening)
-        if decision is not Decision.ACCEPT:
-            self.books.denied(service, now)
-            opening.give_up()
-            return self._refuse(view, now) if decision is Decision.REJECT else self._drop(DropReason.DENIED)
-        limit = service.session_limit
-        is_too_fast = limit is not None and not service.counters.sessions.room(now, limit)
-        limit = self.session_limit
-        if is_too_fast or (limit is not None and not rates.sessions.room(now, limit)):
-            opening.take_back()
-            return self._hold_back(service, DropReason.RATE_LIMIT)
-        if not self._admits(service, opening.vip, now):
-            opening.take_back()
-            return self._hold_back(service, DropReason.MAXCONN)
-        opening.accept()
-        return None
-
-    def _hold_back(self, service: Service, reason: DropReason) -> Verdict:
-        """Let a client wait: it will send its SYN again."""
-        if reason is DropReason.RATE_LIMIT:
-            service.rate_limited += 1
-        else:
-            service.held_back += 1
-        return self._drop(reason)
-
-    def _enter(
-        self, opening: Opening, state: State, server: Server | None, *, again: bool
-    ) -> Connection | DropReason | None:
-        """Enter a connection under both tuples, to a server that is chosen unless it is given.
-
-        Return it, or why there is none; None is that no server takes it.
-        """
-        service, original, now = opening.service, opening.key, opening.now
-        pool = server.pool if server is not None else service.rules.choose(opening, service.pool)
-        assigned: Server | Place = server or Place.NONE
-        if server is None and pool is not None:
-            assigned = pool.assign(opening, self._reclaim)
-        if assigned is Place.WAIT:
-            return DropReason.QUEUED
-        if not isinstance(assigned, Server) or self._is_stranded(opening.client[0], assigned):
-            self._give_up(opening, pool, assigned if isinstance(assigned, Place) else Place.NONE, again=again)
-            return None
-        server = assigned
-        if not self._make_room(now):
-            self.books.no_room(service, server)
-            return DropReason.TABLE_FULL
-        endpoint = server.endpoint(int.from_bytes(opening.vip[1], "big"))
-        found = self._reply_tuple(original, opening.client, server, endpoint, now)
-        if found is None:
-            self.books.no_room(service, server)
-            return DropReason.NO_PORT
-        reply, lent = found
-        try:
-            if lent:
-                translations = _full_translations(original, reply, service.traffic(server))
-            else:
-                translations = service.translations(opening.vip, server, endpoint)
-            connection = Connection(original, reply, translations, service, server, state)
-            is_entered = self._table.insert(connection, service.timeout(server, state), now)
-        except MemoryError:
-            if lent:
-                self._lender.take_back(reply)
-            raise
-        if not is_entered:
-            self.books.no_room(service, server)
-            return DropReason.TUPLE_CLASH
-        self._count_live(connection, 1, now)
-        self._remember(opening, connection, pool)
-        self.books.opened(connection, now, again=again, assigned=opening.is_assigned)
-        self._events.append(ConnectionOpened(connection))
-        return connection
-
-    def adopt(self, survivor: Survivor, service: Service, server: Server) -> Connection | None:
-        """Enter a connection to a server of a service that is older than this engine; None if there is no room for it.
-
-        What it has carried is in the statistics, and that it is open; that it was opened is not.
-        """
-        original, reply, opened, report = survivor
-        if report.state not in OFFLOADABLE:
-            return None
-        lent = ends(reply)[1] != ends(original)[0]
-        connection = self._take_back(original, reply, service, server, report, report.seen, lent=lent)
-        if connection is not None:
-            self._ledger.opened[connection.index] = opened
-        return connection
-
-    def resume(self, record: Record, service: Service, server: Server) -> Connection | None:
-        """Go on with a connection of an earlier engine as it was left there; None if there is no room for it.
-
-        One that is half-open needs room among those, and gives way as they do. A source port that was lent to it is
-        lent to it again, and may be one that would not be lent any more. It goes fastest if those come first that were
-        silent longest. What rates and stick tables knew of it is not known any more.
-        """
-        connection = self._take_back(
-            record.original, record.reply, service, server, record, record.seen, lent=record.lent, wherever=True
-        )
-        if connection is not None:
-            ledger, index = self._ledger, connection.index
-            ledger.opened[index], ledger.asked[index] = record.opened, record.asked
-            ledger.retries[index] = record.retries
-            connection.aside = record.aside
-        return connection
-
-    def unresume(self, connection: Connection, now: float) -> None:
-        """Forget a connection that was resumed, as if it had not been; no packet of it may have come here."""
-        ledger, row = self._ledger, 2 * connection.index
-        for direction, translation in enumerate(connection.translations):
-            translation.account.packets -= ledger.packets[row + direction]
-            translation.account.octets -= ledger.octets[row + direction]
-        if connection.state not in FINISHED:
-            self._count_live(connection, -1, now)
-        self._table.remove(connection)
-        if connection.has_own_port:
-            self._lender.give_back(connection)
-
-    def _take_back(
-        self,
-        original: FlowKey,
-        reply: FlowKey,
-        service: Service,
-        server: Server,
-        left: Report | Record,
-        seen: float,
-        *,
-        lent: bool,
-        wherever: bool = False,
-    ) -> Connection | None:
-        """Enter a connection with what it has come to; return None, having changed nothing, if there is no room for it.
-
-        `lent` is whether it has a source that was lent; `wherever` is whether any source will do for that.
-        """
-        client, vip = ends(original)
-        endpoint, (source, _) = ends(reply)
-        table = self._table
-        if table.full or (left.state in HALF_OPEN and table.half_open >= table.half_open_capacity):
-            return None
-        if original == reply or any(self._find(key) is not None for key in (original, reply)):
-            return None
-        if lent:
-            sources = server.sources_for(client[0]) or (Source(client[0], _ANY_PORT),)
-            if wherever:
-                sources += (Source(source, _EVERY_PORT),)
-            if not any(each.address == source and self._lender.claim(each, reply) for each in sources):
-                return None
-            translations = _full_translations(original, reply, service.traffic(server))
-        else:
-            translations = service.translations(vip, server, endpoint)
-        connection = Connection(original, reply, translations, service, server, left.state)
-        self._table.insert(connection, service.timeout(server, left.state), seen)
-        connection.queue.put_in_order(connection)
-        ledger, index = self._ledger, connection.index
-        ledger.answered[index] = left.answered
-        # Each on its own: a hundred thousand connections come by here, and nobody is served meanwhile.
-        row, peer = 2 * index, 2 * index + 1
-        ledger.packets[row], ledger.packets[peer] = left.packets
-        ledger.octets[row], ledger.octets[peer] = left.octets
-        ledger.following[row], ledger.following[peer] = left.following
-        ledger.acked[row], ledger.acked[peer] = left.acked
-        ledger.edge[row], ledger.edge[peer] = left.edge
-        ledger.shift[row], ledger.shift[peer] = left.shift
-        ledger.offered[row], ledger.offered[peer] = left.offered
-        for direction, translation in enumerate(translations):
-            translation.account.packets += left.packets[direction]
-            translation.account.octets += left.octets[direction]
-        if connection.state not in FINISHED:
-            self._count_live(connection, 1, seen)
-        elif lent:
-            self._lender.retire(connection)
-        if self._table.changed is not None:
-            self._table.changed.add(index)
-        return connection
-
-    def _give_up(self, opening: Opening, pool: Pool | None, reason: Place, *, again: bool) -> None:
-        """Enter and tell that a connection is refused."""
-        service, wanted = opening.service, opening.wanted if reason is not Place.NONE else None
-        self.books.refused(service, pool, opening.now, again=again)
-        if service.logged:
-            live = self._live(service, pool, wanted)
-            self._events.append(ConnectionRefused(service, pool, opening.key, live, reason, wanted, opening.waited))
-
-    def _reclaim(self, opening: Opening, pool: Pool, server: Server | None) -> bool:
-        """End a half-open connection to a full server whose client is not there; return whether there was one.
-
-        A SYN with a made-up source costs its sender one packet, and would keep a place for as long as `timeout connect`
-        lasts. Who is there sends the next SYN after one second, then after two, four and so on (RFC 6298, section 5.5).
-        """
-        service, now = opening.service, opening.now
-        if service.protocol == UDP:
-            return False
-        asked, retries = self._ledger.asked, self._ledger.retries
-        for connection in list(islice(self._table.half_open_of(service), _MOST_LOOKED_AT)):
-            holder, index = connection.server, connection.index
-            patience = FORSAKEN_AFTER * 2 ** min(retries[index], 8)
-            if (
-                now - asked[index] >= patience
-                and holder.pool is pool
-                and holder.full
-                and server in (None, holder)
-                and self._is_as_known(connection, now)
-            ):
-                self._end(connection, EndReason.EVICTED, now)
-                return True
-        return False
-
-    def _remember(self, opening: Opening, connection: Connection, pool: Pool | None) -> None:
-        """Note what the rules wanted to know of a connection later on."""
-        if opening.tracked is not UNCOUNTED:
-            self._counted.add(connection, opening.tracked)
-        if opening.waited is not None and opening.service.logged:
-            self._waited.add(connection, opening.waited)
-        if pool is not None and pool.rules is not None and (keys := pool.rules.to_store(opening)):
-            self._to_stick.add(connection, keys)
-
-    def _is_own(self, address: bytes) -> bool:
-        """Whether an address is this machine's."""
-        return _is_loopback(address) or address in self.own_addresses
-
-    def _admits(self, service: Service, vip: Endpoint, now: float) -> bool:
-        """Whether the limits leave room for another connection, or a half-open one makes way for it.
-
-        One at most does: where it makes way within its service, it makes way under the limit of all as well.
-        """
-        listener = service.listener(vip) if service.listeners else None
-        if listener is not None and listener.live >= listener.max_connections:
-            return self._evict(service, now, listener)
-        if service.max_connections is not None and service.live >= service.max_connections:
-            return self._evict(service, now)
-        if self.max_connections is not None and self.live >= self.max_connections:
-            return self._evict(None, now)
-        return True
-
-    def _evict(self, service: Service | None, now: float, listener: Listener | None = None) -> bool:
-        """End the half-open connection (of a service, or of all) whose grace is over longest; return if there was one.
-
-        At a listener's limit it has to be one of that listener's.
-        """
-        self._patience.press(now)
-        grace = self._patience.grace
-        later = HALF_OPEN_GRACE - grace
-        oldest = self._weakest(lambda: self._table.oldest_half_open(service, later), now)
-        if oldest is None:
-            return False
-        if now - self._ledger.opened[oldest.index] < (grace if oldest.original[-1] == TCP else HALF_OPEN_GRACE):
-            return False
-        if listener is not None and oldest.service.listener(ends(oldest.original)[1]) is not listener:
-            return False
-        self._end(oldest, EndReason.EVICTED, now)
-        return True
-
-    def _make_room(self, now: float) -> bool:
-        """Make room in the table if there is none; return whether there is room."""
-        table = self._table
-
-        def surplus() -> Connection | None:
-            return table.oldest_half_open() if table.half_open >= table.half_open_capacity else None
-
-        if (oldest := self._weakest(surplus, now)) is not None:
-            self._end(oldest, EndReason.EVICTED, now)
-        if table.full:
-            weakest = self._weakest(table.weakest, now)
-            if weakest is None:
-                return False
-            self._end(weakest, EndReason.EVICTED, now)
-        return True
-
-    def _weakest(self, find: Callable[[], Connection | None], now: float) -> Connection | None:
-        """Return the connection to give way that is found, once that is as weak as the table has it."""
-        while (found := find()) is not None and not self._is_as_known(found, now):
-            pass
-        return found
-
-    def _is_as_known(self, connection: Connection, now: float) -> bool:
-        """Whether a connection is in the state that the table has it in; now that is so."""
-        state = connection.state
-        self.offloading.catch_up(connection, now)
-        return connection.state is state
-
-    def _is_stranded(self, client: bytes, server: Server) -> bool:
-        """Whether a client speaks from a loopback address, and its server is another machine.
-
-        No other machine could answer it; and under full NAT the answer would come in from outside addressed to a
-        loopback address, which the kernel drops.
-        """
-        return _is_loopback(client) and not _is_loopback(server.address) and server.address not in self.own_addresses
-
-    def _reply_tuple(
-        self, original: FlowKey, client: Endpoint, server: Server, endpoint: Endpoint, now: float
-    ) -> tuple[FlowKey, bool] | None:
-        """Return the tuple of the server's answers, and whether it has a source that was lent; None if none is free.
-
-        The client's own address and port are kept unless the server must not see them, or the server knows them
-        already: from the client's connection to another virtual address.
-        """
-        if server.sources is None and client[0] in self.own_addresses:
-            sources: tuple[Source, ...] = ()
-        else:
-            sources = server.sources_for(client[0])
-        if not sources:
-            reply = flow_key(endpoint, client, original[-1])
-            taken = self._find(reply)
-            if taken is not None and taken.state in FINISHED:
-                self._end(taken, EndReason.REPLACED, now)
-                taken = None
-            if taken is None:
-                return reply, False
-            sources = (Source(client[0], _ANY_PORT),)
-        # Begin with the address that has served least: the pools take turns.
-        turn = server.total % len(sources)
-        for source in sources[turn:] + sources[:turn]:
-            lent = self._lend_port(source, endpoint, client, original, now)
-            if lent is not None:
-                return lent, True
-        return None
-
-    def _lend_port(
-        self, source: Source, endpoint: Endpoint, client: Endpoint, original: FlowKey, now: float
-    ) -> FlowKey | None:
-        """Take a free port of a source address; return the tuple of the answers to it."""
-
-        def is_free(key: FlowKey) -> bool:
-            return self._find(key) is None and key != original
-
-        protocol = original[-1]
-        reply = self._lender.lend(source, endpoint, client, protocol, is_free)
-        if reply is None and (retired := self._lender.retired(source, endpoint, protocol)) is not None:
-            self._end(retired, EndReason.REPLACED, now)
-            reply = self._lender.lend(source, endpoint, client, protocol, is_free)
-        return reply
-
     def _refuse(self, view: PacketView, now: float) -> Verdict:
         """Answer a packet as a host does where nobody listens."""
         if view.protocol == TCP:
@@ -1098,135 +674,9 @@ class NatEngine:
         self._errors_in_second = second, sent + 1
         return Reply(answers.port_unreachable(view))
 
-    def _move(
-        self,
-        connection: Connection,
-        state: State,
-        now: float,
-        reason: EndReason | None = None,
-        *,
-        by: Direction | None = None,
-        payload: int = 0,
-    ) -> None:
-        """Give a connection its next state, with that state's timeout.
-
-        `reason` is why it is over, if it is. `by` is the direction of the packet that brings it about, and `payload`
-        that packet's, not yet counted.
-        """
-        service, before = connection.service, connection.state
-        begins = state is _ESTABLISHED or state is _BOTH_WAYS or (state is _CLIENT_FIN and before in HALF_OPEN)
-        is_over, was_over = state in FINISHED, before in FINISHED
-        if state is _SYN_RECEIVED or state is _BOTH_WAYS:
-            self._ledger.answered[connection.index] = now
-        account = None
-        if service.logged and (begins or (is_over and not was_over)):
-            account = self._account(connection, by, payload)
-        self._table.move(connection, state, service.timeout(connection.server, state), now)
-        if self._to_stick and before is _INIT and (keys := self._to_stick.pop(connection)):
-            self._stick(connection, keys, now)
-        if is_over and not was_over:
-            self._count_live(connection, -1, now)
-            if reason is None:
-                reason = EndReason.FINISHED if state is _BOTH_FIN else EndReason.RESET
-            self._enter_end(connection, before, reason, now, by if reason is EndReason.RESET else None)
-            self._events.append(ConnectionClosed(connection, reason, account))
-            if connection.has_own_port:
-                self._lender.retire(connection)
-        elif was_over and not is_over:
-            self._count_live(connection, 1, now)
-            if connection.has_own_port:
-                self._lender.revive(connection)
-        elif before is _INIT or before is _ONE_WAY:
-            self.books.answered(connection, now - self._ledger.opened[connection.index])
-        if begins:
-            self._events.append(ConnectionEstablished(connection, account))
-
-    def _move_unseen(self, connection: Connection, state: State, now: float, by: Direction) -> None:
-        """Give a connection its next state, as a segment wants it that was handled elsewhere."""
-        if by is _REPLY:
-            self._hear(connection)
-        self._move(connection, state, now, by=by)
-
-    def _refresh(self, connection: Connection, now: float) -> None:
-        """Note that a packet of a connection was seen; once in a while is enough."""
-        self._table.refresh(connection, now)
-        self.offloading.offer(connection)
-
-    def _end(self, connection: Connection, reason: EndReason, now: float) -> None:
-        """Forget a connection. One that was not finished counts as closed now, for the given reason."""
-        self.offloading.forget(connection, now)
-        if connection.state not in FINISHED:
-            account = self._account(connection) if connection.service.logged else None
-            self._count_live(connection, -1, now)
-            self._enter_end(connection, connection.state, reason, now, None)
-            self._events.append(ConnectionClosed(connection, reason, account))
-        self._table.remove(connection)
-        if connection.has_own_port:
-            self._lender.give_back(connection)
-        if self._to_stick:
-            self._to_stick.pop(connection)
-        counted = self._counted.pop(connection) if self._counted else None
-        self._moving = counted or UNCOUNTED, self._waited.pop(connection) if self._waited else None
-
-    def _stick(self, connection: Connection, keys: tuple[tuple[StickTable, Key], ...], now: float) -> None:
-        """Remember the server of a connection, if it has taken it."""
-        if connection.state not in FINISHED and connection.server.sticks:
-            for table, key in keys:
-                table.set(key, now, connection.server.name)
-
-    def _account(self, connection: Connection, by: Direction | None = None, payload: int = 0) -> Account:
-        """Write down what a connection has come to, with the packet that is not yet counted."""
-        ledger, index = self._ledger, connection.index
-        octets = [ledger.octets[2 * index], ledger.octets[2 * index + 1]]
-        if by is not None:
-            octets[by] += payload
-        answered = ledger.answered[index]
-        return Account(
-            opened=ledger.opened[index],
-            answered=answered if answered >= 0 else None,
-            octets=(octets[0], octets[1]),
-            retries=ledger.retries[index],
-            state=connection.state,
-            by=by,
-            live=self._live(connection.service, connection.server.pool, connection.server),
-            waited=self._waited.get(connection),
-        )
-
-    def _live(self, service: Service, pool: Pool | None, server: Server | None) -> Live:
-        """Count the connections that are open now."""
-        return Live(self.live, service.live, pool.live if pool else 0, server.live if server else 0)
-
-    def _enter_end(
-        self, connection: Connection, state: State, reason: EndReason, now: float, by: Direction | None
-    ) -> None:
-        self.closed[reason] += 1
-        self.books.ended(connection, state, reason, by, now - self._ledger.opened[connection.index])
-
-    def _count_live(self, connection: Connection, change: int, now: float) -> None:
-        self.live += change
-        service = connection.service
-        service.live += change
-        connection.server.count(change)
-        if service.listeners and (listener := service.listener(ends(connection.original)[1])) is not None:
-            listener.live += change
-        if self._counted:
-            for entry in self._counted.get(connection) or UNCOUNTED:
-                if entry is not None:
-                    entry.hold(now) if change > 0 else entry.release(now)
-        if change > 0:
-            self.books.grew(connection)
-
     def _drop(self, reason: DropReason) -> Drop:
         self.drops[reason] += 1
         return _DROPS[reason]
-
-
-def _full_translations(original: FlowKey, reply: FlowKey, traffic: Traffic) -> tuple[Translation, Translation]:
-    """Return the translations of a connection whose server sees another source than the client's."""
-    return (
-        FullTranslation(original, reverse(reply), traffic.there),
-        FullTranslation(reply, reverse(original), traffic.back),
-    )
 
 
 def _fate(verdict: Verdict, view: PacketView, served: Connection | None) -> Fate:
@@ -1239,14 +689,3 @@ def _fate(verdict: Verdict, view: PacketView, served: Connection | None) -> Fate
         case Reply():
             return DropReason.NO_CONNECTION
     return None
-
-
-def _is_host(address: bytes) -> bool:
-    """Whether an address can be that of a single host, which alone may be answered (RFC 1122, section 3.2.1.3)."""
-    if len(address) == 4:
-        return 0 < address[0] < 224
-    return address[0] != 0xFF and any(address)
-
-
-def _is_loopback(address: bytes) -> bool:
-    return address[0] == 127 if len(address) == 4 else address == b"\0" * 15 + b"\1"

@@ -6,7 +6,7 @@ taken back when the connection has to wait, since the client's next SYN will do 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from natlb.core.flow import ends
 
@@ -23,6 +23,15 @@ SLOTS: Final = 3
 
 UNCOUNTED: Final[tuple[None, ...]] = (None,) * SLOTS
 """The slots of a connection that no entry counts: all such connections share them."""
+
+
+class Past(NamedTuple):
+    """What a connection that has ended takes along if it goes to another server."""
+
+    counted: "tuple[Entry | None, ...]"
+    """The entries of stick tables that have counted it, by slot."""
+    waited: "Wait | None"
+    """How it has waited for a place; None if it had one at once, or nobody wants to know."""
 
 
 class Opening:
@@ -70,10 +79,10 @@ class Opening:
         entry.count_connection(self.now)
         self.tracked = (*self.tracked[:slot], entry, *self.tracked[slot + 1 :])
 
-    def follow(self, counted: "tuple[Entry | None, ...]", waited: "Wait | None") -> None:
-        """Go on where this connection left off when it was on its way to another server: what counted it, its wait."""
-        self.tracked = counted
-        self.waited = waited
+    def follow(self, past: Past) -> None:
+        """Go on where this connection left off when it was on its way to another server."""
+        self.tracked, self.waited = past
+        self.is_session = True
         for entry in self.entries():
             entry.hold(self.now)
 

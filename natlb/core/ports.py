@@ -58,6 +58,10 @@ class PortRanges:
         return next(first + place - start for first, last, start in self._ranges if place - start <= last - first)
 
 
+ANY_PORT: Final = PortRanges()
+"""The ports of an address of which nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """An address that full NAT speaks from, and the ports to use there."""

@@ -1,8 +1,8 @@
 """What there is to know of a connection, apart from the engine that has it: so that another engine can go on with it.
 
 A record says who the two ends are, by their tuples and by the names of frontend, backend and server, and all that the
-ledger has. `NatEngine.resume` makes a connection of it again, of which the engine then decides as the earlier one would
-have. What is not in here does not survive: places in a queue, what stick tables count, fragments that wait.
+ledger has. `natlb.core.resumption` makes a connection of it again, of which the engine then decides as the earlier one
+would have. What is not in here does not survive: places in a queue, what stick tables count, fragments that wait.
 
 A record is complete if the engine that wrote it has seen no packet since. If it was killed, it may have: numbers have
 moved on, and time has. `after_a_crash` says what can still be believed then.

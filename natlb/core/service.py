@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 from natlb.core import tcp, udp
-from natlb.core.flow import Direction, Endpoint, Translation
+from natlb.core.flow import Direction, Endpoint, FlowKey, FullTranslation, Translation, reverse
 from natlb.core.packet import TCP
 from natlb.core.pool import Pool, Server
 from natlb.core.rules import FrontendRules
@@ -162,6 +162,14 @@ class Service:
             )
             self._translations[between] = found
         return found
+
+    def full_translations(self, original: FlowKey, reply: FlowKey, server: Server) -> tuple[Translation, Translation]:
+        """Return the translations of one connection whose server sees another source than the client's."""
+        traffic = self.traffic(server)
+        return (
+            FullTranslation(original, reverse(reply), traffic.there),
+            FullTranslation(reply, reverse(original), traffic.back),
+        )
 
     def traffic(self, server: Server) -> Traffic:
         """Return what is carried to and from a server."""

@@ -77,7 +77,7 @@ class Draft:
         come = []
         for row, record in sorted(records, key=lambda each: each[1].seen):
             service, server, is_retired = self._owners.of(record)
-            connection = self._engine.resume(record, service, server)
+            connection = self._engine.resumption.resume(record, service, server)
             if connection is None:
                 self.no_place.add(row)
                 continue
@@ -92,4 +92,4 @@ class Draft:
         self.retired.pop(row, None)
         connection = self.connections.pop(row, None)
         if connection is not None:
-            self._engine.unresume(connection, now)
+            self._engine.resumption.unresume(connection, now)

@@ -24,7 +24,7 @@ def pack(engine: NatEngine, tables: Iterable[StickTable], now: float) -> bytes:
         return b""
     counted = [
         [connection.index, [None if entry is None else [entry.table.name, _key(entry.key)] for entry in entries]]
-        for connection, entries in engine.counted()
+        for connection, entries in engine.lifecycle.counted()
     ]
     return json.dumps([kept, counted]).encode()
 
@@ -52,7 +52,7 @@ def restore(
         connection = resumed.get(row)
         found = tuple(_find(own.get(slot[0]), slot[1], now) if slot is not None else None for slot in slots)
         if connection is not None and found != UNCOUNTED:
-            engine.count_again(connection, found, now)
+            engine.lifecycle.count_again(connection, found, now)
     return number
 
 

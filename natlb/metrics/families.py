@@ -340,7 +340,7 @@ FAMILIES: Final = (
     ),
     Family(
         "natlb_connections_limit", GAUGE, "Connections that may be open at once (global maxconn).", (),
-        _bounds(lambda sources: sources.engine.max_connections),
+        _bounds(lambda sources: sources.engine.admission.max_connections),
     ),
     Family(
         "natlb_connections_closed_total", COUNTER, "Connections that have ended, by what ended them.", ("reason",),

@@ -76,7 +76,7 @@ def set_maxconn_global(console: Console, words: Words) -> str:
     limit = _integer(words, "Expects an integer value.")
     if limit > running.most_connections:
         raise Refused("Value out of range.")
-    running.engine.max_connections = limit if limit > 0 else running.most_connections
+    running.engine.admission.max_connections = limit if limit > 0 else running.most_connections
     return ""
 
 
@@ -92,9 +92,9 @@ def set_rate_limit(console: Console, words: Words) -> str:
         raise Refused("Value out of range.")
     engine = console.running.engine
     if what == "connections":
-        engine.connection_limit = limit or None
+        engine.admission.connection_limit = limit or None
     else:
-        engine.session_limit = limit or None
+        engine.admission.session_limit = limit or None
     return ""
 
 

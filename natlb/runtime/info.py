@@ -45,7 +45,7 @@ def _carried(running: Running, _: Vitals) -> int:
 
 
 def _most_connections(running: Running, _: Vitals) -> int:
-    return running.engine.max_connections or running.engine.capacity
+    return running.engine.admission.max_connections or running.engine.capacity
 
 
 def _uptime(_: Running, vitals: Vitals) -> str:
@@ -96,7 +96,13 @@ LINES: Final = {
                 "connections that came in the last second",
                 lambda r, _: r.engine.books.counters.arrivals.read(r.clock()),
             ),
-            _line("ConnRateLimit", "CLP", "u32", "limit to ConnRate", lambda r, _: r.engine.connection_limit or 0),
+            _line(
+                "ConnRateLimit",
+                "CLP",
+                "u32",
+                "limit to ConnRate",
+                lambda r, _: r.engine.admission.connection_limit or 0,
+            ),
             _line(
                 "MaxConnRate",
                 "MMP",
@@ -111,7 +117,9 @@ LINES: Final = {
                 "connections that were let in, in the last second",
                 lambda r, _: r.engine.books.counters.sessions.read(r.clock()),
             ),
-            _line("SessRateLimit", "CLP", "u32", "limit to SessRate", lambda r, _: r.engine.session_limit or 0),
+            _line(
+                "SessRateLimit", "CLP", "u32", "limit to SessRate", lambda r, _: r.engine.admission.session_limit or 0
+            ),
             _line(
                 "MaxSessRate",
                 "MRP",

@@ -187,7 +187,7 @@ class Running:
     """What `set maxconn global` may set at most: what natlb began with, or as many as the table has entries."""
 
     def __post_init__(self) -> None:
-        self.most_connections = self.engine.max_connections or self.engine.capacity
+        self.most_connections = self.engine.admission.max_connections or self.engine.capacity
         self.proxies = self.proxies or [
             *((service, None) for service in self.services),
             *((None, pool) for pool in self.pools.values()),

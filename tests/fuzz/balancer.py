@@ -122,10 +122,10 @@ def bounded(made: Assembly, capacity: int) -> NatEngine:
     full = made.engine
     engine = NatEngine(
         full.addresses,
-        max_connections=full.max_connections,
+        max_connections=full.admission.max_connections,
         capacity=capacity,
         half_open_capacity=-(-capacity // 3),
         choose_port=Random(0).randrange,
     )
-    engine.own_addresses = full.own_addresses
+    engine.own_addresses.update(full.own_addresses)
     return engine

@@ -144,7 +144,8 @@ class _Office:
             for name, server in pool.servers.items()
         ]
         services = [(each.name, each.intake, each.max_connections, each.session_limit) for each in self.made.services]
-        limits = self.engine.max_connections, self.engine.connection_limit, self.engine.session_limit
+        of_all = self.engine.admission
+        limits = of_all.max_connections, of_all.connection_limit, of_all.session_limit
         return servers, services, limits, self.engine.live
 
 

@@ -26,7 +26,7 @@ def forget(engine: NatEngine, packet: bytearray, now: float, unfinished: bool = 
     if next(_packets) % EVERY == 0:
         established = (each for each in engine.connections() if each.state is State.ESTABLISHED)
         if (connection := next(established, None)) is not None:
-            engine._end(connection, EndReason.FINISHED, now)
+            engine.lifecycle.end(connection, EndReason.FINISHED, now)
     return verdict
 
 

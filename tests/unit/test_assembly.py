@@ -55,8 +55,8 @@ backend nodes
 
 
 def test_the_global_maxconn_is_the_engines_limit() -> None:
-    assert assembled(WEB).engine.max_connections == 940
-    assert assembled(WEB.replace("maxconn 940", "")).engine.max_connections is None
+    assert assembled(WEB).engine.admission.max_connections == 940
+    assert assembled(WEB.replace("maxconn 940", "")).engine.admission.max_connections is None
 
 
 def test_a_frontend_answers_at_each_of_its_addresses_and_nowhere_else() -> None:

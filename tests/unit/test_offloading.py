@@ -25,7 +25,7 @@ from natlb.offload.fastpath import Changes, Survivor
 from natlb.offloading import Offloader
 from tests.unit.core.packets import ACK, FIN, SYN, datagram, segment
 from tests.unit.core.program import Program
-from tests.unit.core.test_resume import record
+from tests.unit.core.test_resumption import record
 
 CLIENT, VIP, DNS, SERVER = ("44.1.1.1", 5000), ("44.2.2.2", 80), ("44.2.2.2", 53), ("44.3.3.3", 4444)
 CONFIG = b"""
@@ -336,7 +336,7 @@ def on_record(anew: Assembly, connection: Connection, ledger: Ledger, **changes:
     """Have another engine know a connection from its record, written before packets were carried; return it there."""
     left = after_a_crash(record(connection, ledger)._replace(**changes, packets=(2, 1), octets=(0, 0)), 1.0)
     service, pool = anew.services[0], anew.pools["nodes"]
-    resumed = anew.engine.resume(left, service, pool.servers["server1"])
+    resumed = anew.engine.resumption.resume(left, service, pool.servers["server1"])
     assert resumed is not None
     return resumed
 

@@ -184,7 +184,8 @@ def test_limits_and_timeouts_arrive() -> None:
         "backend c\n    timeout server 60s\n    server t 192.0.2.9:80\n"
     )
     [service] = config.services
-    assert (config.engine.connection_limit, config.engine.session_limit, service.session_limit) == (7, 8, 9)
+    of_all = config.engine.admission
+    assert (of_all.connection_limit, of_all.session_limit, service.session_limit) == (7, 8, 9)
     listener = service.listener((packed("192.0.2.1"), (80).to_bytes(2, "big")))
     assert listener is not None
     assert listener.max_connections == 5

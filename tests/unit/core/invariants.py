@@ -20,15 +20,15 @@ def check(engine: NatEngine) -> None:
         assert keys == {connection.original, connection.reply}
         assert len(keys) == 2
     connections = list(keys_of)
-    assert len(engine) == len(connections) <= engine._table.capacity
-    check_queues(engine._table, connections)
-    check_ledger(engine._table, connections)
+    assert len(engine) == len(connections) <= engine.table.capacity
+    check_queues(engine.table, connections)
+    check_ledger(engine.table, connections)
     check_lender(engine._lender, connections)
     check_live_counts(engine, connections)
     check_rules(engine, connections)
     check_carried(engine, connections)
     check_events(engine, connections)
-    assert engine._fragments.held == sum(len(each.held or ()) for each in engine._fragments._datagrams.values())
+    assert engine.fragments.held == sum(len(each.held or ()) for each in engine.fragments._datagrams.values())
 
 
 def check_queues(table: Table, connections: list[Connection]) -> None:
@@ -138,7 +138,7 @@ def whole(shards: Shards[K, V]) -> dict[K, V]:
 
 def check_rules(engine: NatEngine, connections: list[Connection]) -> None:
     """What rules have noted of connections is about those of the table, and listeners count the live ones."""
-    counted, to_stick = whole(engine._counted), whole(engine._to_stick)
+    counted, to_stick = whole(engine.lifecycle._counted), whole(engine.lifecycle._to_stick)
     assert counted.keys() <= set(connections)
     assert {each.state for each in to_stick} <= {State.INIT}
     assert to_stick.keys() <= set(connections)

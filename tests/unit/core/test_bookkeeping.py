@@ -2,7 +2,7 @@
 
 import pytest
 
-from natlb.core.engine import HALF_OPEN_GRACE
+from natlb.core.eviction import HALF_OPEN_GRACE
 from natlb.core.flow import Direction
 from natlb.core.pool import AdminState
 from natlb.core.service import Service, Timeouts

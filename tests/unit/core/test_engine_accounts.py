@@ -198,7 +198,7 @@ def test_the_account_tells_how_long_and_where_in_the_queue_it_waited(talk):
         server.facing(client) >> RST_ACK(seq=0, ack=1001) << to(client)
         assert closed(talk).waited == Wait(1.0, None, position)
     talk.wait(1000)
-    assert len(talk.engine._waited) == 0, "nothing is remembered of those that are forgotten"
+    assert len(talk.engine.lifecycle._waited) == 0, "nothing is remembered of those that are forgotten"
 
 
 def test_who_goes_on_to_another_server_has_waited_as_long_as_before(start):
@@ -227,7 +227,7 @@ def test_a_service_that_is_not_logged_remembers_no_wait(talk):
     talk.now += 1
     hang_up(first)
     client >> SYN << to(talk.server1)
-    assert len(talk.engine._waited) == 0
+    assert len(talk.engine.lifecycle._waited) == 0
 
 
 def test_whoever_waited_in_vain_is_told_with_the_wait(talk):

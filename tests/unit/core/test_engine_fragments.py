@@ -85,7 +85,7 @@ def test_in_whatever_order_they_come_all_reach_the_same_server(start, order):
             waiting.append(outcome)
         else:
             outcome << to(server1)
-    assert talk.engine._fragments.held == len(talk.engine._fragments) == 0
+    assert talk.engine.fragments.held == len(talk.engine.fragments) == 0
 
 
 def counted(talk, service):
@@ -142,7 +142,7 @@ def test_what_comes_after_its_connection_has_ended_counts_for_nobody_else(start)
     row = talk.entry().index
     talk.engine.shutdown(talk.entry(), talk.now)
     other = talk.client.at(1002)
-    talk.engine._table.ledger._free.rotate(1)  # the row that was given back last is the next
+    talk.engine.table.ledger._free.rotate(1)  # the row that was given back last is the next
     other >> DATAGRAM << to(talk.server2)
     assert talk.entry(other).index == row
     talk.client >> second << to(talk.server1)
@@ -382,7 +382,7 @@ def test_an_identification_is_used_again_as_soon_as_its_datagram_has_passed(talk
         waiting = talk.client >> second << held
         talk.client >> first << to(talk.server1)
         waiting << to(talk.server1)
-    assert len(talk.engine._fragments) == 0
+    assert len(talk.engine.fragments) == 0
 
 
 def test_an_identification_is_used_again_likewise_behind_extension_headers_that_are_cut_too():
@@ -392,7 +392,7 @@ def test_an_identification_is_used_again_likewise_behind_extension_headers_that_
     for _ in range(3):
         for part in talk.client.cut(said, 64, 128):
             talk.client >> part << to(talk.server1)
-    assert len(talk.engine._fragments) == 0
+    assert len(talk.engine.fragments) == 0
 
 
 def test_an_identification_whose_datagram_lacks_something_is_used_again_when_its_time_is_over(talk):
@@ -451,5 +451,5 @@ def test_a_flood_of_fragments_leaves_whole_packets_alone(talk, monkeypatch):
         talk.client.at(1000 + number) >> part
     talk.client >> DATA << to(server1)
     talk.client.at(1) >> DATAGRAM << to(talk.server2)
-    assert len(talk.engine._fragments) <= 3
-    assert talk.engine._fragments.held <= 2
+    assert len(talk.engine.fragments) <= 3
+    assert talk.engine.fragments.held <= 2

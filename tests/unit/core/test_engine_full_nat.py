@@ -177,7 +177,7 @@ def test_a_connection_that_memory_is_too_short_for_costs_no_port(start, monkeypa
         raise MemoryError
 
     with monkeypatch.context() as short:
-        short.setattr(talk.engine._table, "insert", no_memory)
+        short.setattr(talk.engine.table, "insert", no_memory)
         for _ in range(3):
             with pytest.raises(MemoryError):
                 talk.client >> SYN
@@ -370,7 +370,7 @@ def test_the_balancers_own_address_needs_no_other(start):
     """What is answered to it comes here anyway."""
     talk = start()
     neighbourhood(talk, NEAR[talk.family])
-    talk.engine.own_addresses = frozenset({packed(talk.client.place[0])})
+    talk.engine.own_addresses.add(packed(talk.client.place[0]))
     talk.client >> SYN << to(talk.server1)
     talk.server1 >> SYN_ACK << to(talk.client)
 
@@ -386,7 +386,7 @@ def test_a_server_that_wants_to_see_its_clients_sees_them_even_as_neighbours(sta
 
 def test_a_server_that_is_to_see_an_address_of_ours_sees_it_whoever_asks(talk):
     neighbourhood(talk, FAR[talk.family])
-    talk.engine.own_addresses = frozenset({packed(talk.client.place[0])})
+    talk.engine.own_addresses.add(packed(talk.client.place[0]))
     talk.client >> SYN << to(talk.server1, seen_as=(talk.snat, 40000))
 
 
@@ -407,7 +407,7 @@ def test_a_port_that_the_balancer_itself_speaks_from_is_not_lent(start):
     talk = start()
     neighbourhood(talk, NEAR[talk.family])
     server1 = only_server1(talk)
-    talk.engine.own_addresses = frozenset({packed(talk.snat)})
+    talk.engine.own_addresses.add(packed(talk.snat))
     itself = replace(talk.client, place=(talk.snat, 40000))
     itself >> SYN << to(server1)
     as_seen = source_of(talk.client >> SYN)
@@ -422,7 +422,7 @@ def test_nor_does_it_speak_from_a_port_that_is_lent(start):
     talk = start()
     neighbourhood(talk, NEAR[talk.family])
     server1 = only_server1(talk)
-    talk.engine.own_addresses = frozenset({packed(talk.snat)})
+    talk.engine.own_addresses.add(packed(talk.snat))
     talk.client >> SYN << to(server1, seen_as=(talk.snat, 40000))
     itself = replace(talk.client, place=(talk.snat, 40000))
     as_seen = source_of(itself >> SYN)
@@ -473,7 +473,7 @@ def test_a_loopback_client_is_refused_at_once_when_its_server_is_another_machine
 
 def test_a_loopback_client_is_served_by_a_server_on_the_balancer_itself(start):
     talk = start()
-    talk.engine.own_addresses = frozenset({packed(SERVER1[talk.family])})
+    talk.engine.own_addresses.add(packed(SERVER1[talk.family]))
     local_client(talk) >> SYN << to(talk.server1)
     local_client(talk).at(1001) >> SYN << reset
 
@@ -494,7 +494,7 @@ def test_a_loopback_client_of_another_machine_is_refused_under_full_nat_too(talk
 
 
 def test_a_loopback_client_is_served_with_full_nat_by_a_server_on_the_balancer_itself(talk):
-    talk.engine.own_addresses = frozenset({packed(SERVER1[talk.family])})
+    talk.engine.own_addresses.add(packed(SERVER1[talk.family]))
     local_client(talk) >> SYN << to(talk.server1, seen_as=(talk.snat, 40000))
     talk.server1 >> SYN_ACK << to(local_client(talk))
 

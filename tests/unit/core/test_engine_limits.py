@@ -2,7 +2,8 @@
 
 import pytest
 
-from natlb.core.engine import HALF_OPEN_GRACE, NatEngine
+from natlb.core.engine import NatEngine
+from natlb.core.eviction import HALF_OPEN_GRACE
 from natlb.core.packet import UDP
 from natlb.core.service import Intake, Service
 from natlb.core.states import State
@@ -50,7 +51,7 @@ def test_the_limit_of_one_service_does_not_hold_back_another(start):
 
 def test_a_limit_that_is_lowered_ends_no_connection(talk):
     server1 = talk.shake_hands()
-    talk.engine.max_connections = 0
+    talk.engine.admission.max_connections = 0
     talk.client >> DATA << to(server1)
     talk.client.at(1002) >> SYN << dropped(DropReason.MAXCONN)
 

@@ -4,8 +4,8 @@ import pytest
 
 from natlb.core import facts
 from natlb.core.conditions import always, ask, in_networks, in_ranges
-from natlb.core.engine import HALF_OPEN_GRACE
 from natlb.core.events import Live, ServerTried
+from natlb.core.eviction import HALF_OPEN_GRACE
 from natlb.core.pool import Pool, Server
 from natlb.core.rules import BackendRules, Decision, FrontendRules, Sticking, track
 from natlb.core.service import Listener, Timeouts
@@ -189,9 +189,9 @@ def test_a_connection_that_waits_for_its_server_is_not_counted(talk):
 # How many
 
 
-@pytest.mark.parametrize("owner", ["service", "engine"])
-def test_past_a_limit_per_second_clients_wait(talk, owner):
-    getattr(talk, owner).session_limit = 2
+@pytest.mark.parametrize("of_all", [False, True])
+def test_past_a_limit_per_second_clients_wait(talk, of_all):
+    (talk.engine.admission if of_all else talk.service).session_limit = 2
     talk.client.at(1) >> SYN << to(talk.server1)
     talk.client.at(2) >> SYN << to(talk.server2)
     talk.client.at(3) >> SYN << dropped(DropReason.RATE_LIMIT)
@@ -210,7 +210,7 @@ def test_sessions_that_rules_reject_take_no_room_from_the_others(talk, other):
 
 
 def test_past_the_limit_of_the_whole_process_no_rule_is_asked(talk):
-    talk.engine.connection_limit = 2
+    talk.engine.admission.connection_limit = 2
     talk.service.rules = FrontendRules(((always, Decision.REJECT),))
     talk.client.at(1) >> SYN << reset
     talk.client.at(2) >> SYN << reset
@@ -222,7 +222,7 @@ def test_a_syn_that_has_to_wait_is_not_counted_until_it_gets_in(start):
     talk = start(service_max_connections=1)
     table = clients_table(talk)
     talk.service.rules = FrontendRules(((always, track(0, table, facts.source)),))
-    talk.engine.connection_limit = talk.engine.session_limit = 3
+    talk.engine.admission.connection_limit = talk.engine.admission.session_limit = 3
     server = talk.shake_hands(talk.client.at(1))
     for _ in range(5):
         talk.client.at(2) >> SYN << dropped(DropReason.MAXCONN)
@@ -480,6 +480,6 @@ def test_a_client_that_was_forgotten_is_balanced_anew(talk):
 @pytest.mark.parametrize("own", [False, True])
 def test_whose_address_is_local(talk, own):
     if own:
-        talk.engine.own_addresses = frozenset([packed(CLIENT[talk.family])])
+        talk.engine.own_addresses.add(packed(CLIENT[talk.family]))
     talk.service.rules = FrontendRules(((ask(facts.source_is_local, bool), Decision.REJECT),))
     talk.client >> SYN << (reset if own else to(talk.server1))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from natlb.core.engine import FORSAKEN_AFTER, RETRY_AFTER
+from natlb.core.engine import RETRY_AFTER
+from natlb.core.eviction import FORSAKEN_AFTER
 from natlb.core.pool import Pool
 from natlb.core.schedulers.hashes import folded_source
 from natlb.core.schedulers.leastconn import LeastConnections

@@ -28,7 +28,7 @@ from tests.unit.core.crossing import Crossing
 from tests.unit.core.packets import ACK, FIN, PSH, RST, SYN, TCP, UDP, URG, cut, datagram, ends, packed, places, segment
 from tests.unit.core.program import Program
 from tests.unit.core.test_model import NatMachine
-from tests.unit.core.test_resume import record
+from tests.unit.core.test_resumption import record
 
 
 class OffloadedNatMachine(NatMachine):
@@ -576,7 +576,7 @@ def test_a_flow_of_udp_is_not_whose_datagrams_are_counted(offloaded, settings):
 @pytest.mark.parametrize("own", ["client", "server1"])
 def test_nor_is_a_connection_of_this_machines(offloaded, own):
     talk, program = offloaded()
-    talk.engine.own_addresses = frozenset((packed(getattr(talk, own).place[0]),))
+    talk.engine.own_addresses.add(packed(getattr(talk, own).place[0]))
     talk.shake_hands()
     assert talk.entry().state is State.ESTABLISHED
     assert not program.rows
@@ -759,7 +759,7 @@ def test_a_connection_outlives_the_engine(offloaded, start, ranges, is_closing):
         assert carried(talk, program, talk.client, FIN_) is not None
     [survivor], entry = killed(talk, program), talk.entry()
     other = restarted(start, talk, ranges=ranges)
-    adopted = other.engine.adopt(survivor, other.service, other.configured(server))
+    adopted = other.engine.resumption.adopt(survivor, other.service, other.configured(server))
     assert adopted is other.entry()
     assert adopted.state is (State.CLIENT_FIN if is_closing else State.ESTABLISHED)
     times = [
@@ -784,7 +784,7 @@ def test_so_does_one_whose_client_has_not_agreed_yet(answered, start):
     talk, program, server = answered()
     [survivor] = killed(talk, program)
     other = restarted(start, talk)
-    adopted = other.engine.adopt(survivor, other.service, other.configured(server))
+    adopted = other.engine.resumption.adopt(survivor, other.service, other.configured(server))
     assert adopted.state is State.SYN_RECEIVED
     other.client >> ACK_ << to(other.server1)
     assert other.entry().state is State.ESTABLISHED
@@ -800,7 +800,7 @@ def test_a_connection_that_does_not_fit_is_given_up(offloaded, start, ranges):
         other = restarted(start, talk, ranges=ranges, capacity=most)
         if given is survivor:
             (other.client.at(40001) if most == 1 else other.client) >> SYN_
-        assert other.engine.adopt(given, other.service, other.configured(server)) is None
+        assert other.engine.resumption.adopt(given, other.service, other.configured(server)) is None
         assert len(other.engine) == (given is survivor)
 
 
@@ -810,7 +810,7 @@ def test_nor_does_one_whose_port_is_not_to_be_lent(offloaded, start):
     [survivor] = killed(talk, program)
     for ranges in ([(6000, 6000)], None):
         other = restarted(start, talk, ranges=ranges)
-        assert other.engine.adopt(survivor, other.service, other.configured(server)) is None
+        assert other.engine.resumption.adopt(survivor, other.service, other.configured(server)) is None
         assert not other.engine.ports_lent
 
 
@@ -849,7 +849,9 @@ def on_record(start, talk, survivor, record, now):
     """Start another natlb that goes on with a record, and is told by the cache what it has seen."""
     other = restarted(start, talk)
     program = other.engine.offloading.cache = Program(other.engine.ledger)
-    connection = other.engine.resume(after_a_crash(record, now), other.service, other.configured(talk.server1))
+    connection = other.engine.resumption.resume(
+        after_a_crash(record, now), other.service, other.configured(talk.server1)
+    )
     connection.state, state = survivor.report.state, connection.state
     assert program.enter(connection)
     connection.state = state
@@ -892,7 +894,7 @@ def test_one_that_has_ended_unseen_is_taken_back_at_once(offloaded, start):
     survivor = survivor._replace(report=survivor.report._replace(answered=-1.0))
     other = restarted(start, talk)
     again = other.engine.offloading.cache = Program(other.engine.ledger)
-    connection = other.engine.resume(written, other.service, other.configured(talk.server1))
+    connection = other.engine.resumption.resume(written, other.service, other.configured(talk.server1))
     assert again.enter(connection)
     other.engine.offloading.reconcile(connection, survivor.report, talk.now)
     assert connection.state is State.BOTH_FIN
@@ -911,7 +913,7 @@ def test_what_was_entered_as_it_is_on_record_only_brings_numbers(offloaded, star
     survivor = next(each for each in killed(talk, program) if each.original == udp.original)
     other = restarted(start, talk)
     again = other.engine.offloading.cache = Program(other.engine.ledger)
-    connection = other.engine.resume(written, other.udp, other.configured(talk.server2))
+    connection = other.engine.resumption.resume(written, other.udp, other.configured(talk.server2))
     assert again.enter(connection)
     other.engine.offloading.reconcile(connection, survivor.report, talk.now)
     assert connection.offloaded

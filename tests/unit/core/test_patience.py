@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 
 import pytest
 
-from natlb.core.engine import HALF_OPEN_GRACE
+from natlb.core.eviction import HALF_OPEN_GRACE
 from natlb.core.patience import LONGEST, SHORTEST, Patience
 from natlb.core.states import State
 from natlb.core.verdict import DropReason, Rewrite

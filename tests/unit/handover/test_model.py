@@ -58,11 +58,11 @@ class SucceededNatMachine(NatMachine):
         before = self.engine
         engine = NatEngine(
             before.addresses,
-            max_connections=before.max_connections,
+            max_connections=before.admission.max_connections,
             capacity=before.capacity,
             half_open_capacity=before.table.half_open_capacity,
         )
-        engine._fragments = before._fragments  # what does not survive is not to be noticed here
+        engine.fragments = before.fragments  # what does not survive is not to be noticed here
         for owner in (*self.services.values(), *self.servers.values(), self.pool):
             owner.live = 0
         self.file = self.kept.enter_context(Closed(StateFile.open(self.directory, 1)))

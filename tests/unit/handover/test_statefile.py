@@ -240,7 +240,7 @@ def happens(natlb: Natlb) -> None:
     talk.client.at(2) >> DATA
     talk.client.at(3) >> FIN
     talk.client.at(4) >> RST_ACK
-    talk.engine._end(talk.entry(talk.client.at(5)), EndReason.TIMED_OUT, talk.now)
+    talk.engine.lifecycle.end(talk.entry(talk.client.at(5)), EndReason.TIMED_OUT, talk.now)
     natlb.open(7)
     talk.client.at(8) >> SYN
     natlb.file.settle()
@@ -370,7 +370,7 @@ def test_who_found_no_place_at_first_finds_the_one_of_another_that_has_ended(dir
         first.talk.now += 2
     second = Natlb(directory, capacity=1)
     assert second.prepare() == {1}
-    first.talk.engine._end(first.talk.entry(first.talk.client.at(1)), EndReason.TIMED_OUT, first.talk.now)
+    first.talk.engine.lifecycle.end(first.talk.entry(first.talk.client.at(1)), EndReason.TIMED_OUT, first.talk.now)
     first.file.close(keep=True, now=first.talk.now)
     restored = second.begin()
     assert (restored.connections, restored.no_place) == (1, 0)
@@ -419,7 +419,7 @@ def test_stick_tables_and_what_they_count_go_on_in_order(natlb: Natlb, directory
     talk, now = natlb.talk, natlb.talk.now
     entry = natlb.table.set(bytes(4), now, "server1", conn_cnt=5)
     assert entry is not None
-    talk.engine.count_again(talk.entry(), (None, entry, None), now)
+    talk.engine.lifecycle.count_again(talk.entry(), (None, entry, None), now)
     natlb.file.close(keep=True, now=now)
     again = Natlb(directory, now + 10)
     assert again.begin().entries == 1

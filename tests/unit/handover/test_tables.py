@@ -75,7 +75,7 @@ def test_connections_are_counted_where_they_were(talk: Conversation) -> None:
     before, after = filled(), table()
     connection = talk.entry()
     entry = before.get(bytes([10, 0, 0, 1]), NOW)
-    talk.engine.count_again(connection, (None, entry, None), NOW)
+    talk.engine.lifecycle.count_again(connection, (None, entry, None), NOW)
     packed = tables.pack(talk.engine, [before], NOW)
     for resumed, use in (({}, 0), ({connection.index: connection}, 1)):
         other = Conversation(4)

@@ -64,7 +64,7 @@ def open_connection(balancer: Balancer, port: int, now: float = 0.0) -> str:
 
 
 def test_connections_are_counted_by_frontend_and_server(balancer: Balancer) -> None:
-    balancer.engine.max_connections = 10
+    balancer.engine.admission.max_connections = 10
     for port in range(5000, 5004):
         open_connection(balancer, port)
     balancer.engine.handle_packet(segment(("11.0.0.1", 5000), VIP, RST, seq=1001), 1.0)

@@ -70,10 +70,10 @@ def test_the_limit_of_a_frontend_is_set(running: Running, services: list[Service
 
 def test_the_limit_of_all_is_set_up_to_what_natlb_was_started_with(running: Running, engine: NatEngine) -> None:
     assert answer(running, "set maxconn global 5") == ""
-    assert engine.max_connections == 5
+    assert engine.admission.max_connections == 5
     assert answer(running, f"set maxconn global {engine.capacity + 1}") == "Value out of range.\n"
     assert answer(running, "set maxconn global 0") == ""
-    assert engine.max_connections == engine.capacity
+    assert engine.admission.max_connections == engine.capacity
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_connections_that_a_rule_has_rejected_came_and_were_not_let_in(running: 
 
 
 def test_what_maxconn_may_be_set_to_is_what_natlb_was_started_with(running: Running) -> None:
-    running.engine.max_connections = 2
+    running.engine.admission.max_connections = 2
     started = replace(running)
     for limit, told in (("1", ""), ("3", "Value out of range.\n"), ("0", "")):
         assert answer(started, f"set maxconn global {limit}") == told
@@ -41,7 +41,7 @@ def test_what_maxconn_may_be_set_to_is_what_natlb_was_started_with(running: Runn
 
 def test_limits_are_the_engines(running: Running) -> None:
     assert lines(running)["Maxconn"] == lines(running)["Hard_maxconn"] == str(running.engine.capacity)
-    running.engine.max_connections = 50
+    running.engine.admission.max_connections = 50
     assert lines(running)["Maxconn"] == "50"
 
 

@@ -73,7 +73,7 @@ def succeeded(start, talk, left, **settings):
     other.server1.peer, other.server2.peer = talk.server1.peer, talk.server2.peer
     for each in left:
         service = other.udp if each.original[-1] == p.UDP else other.service
-        assert other.engine.resume(each, service, other.pool.servers[each.server]) is not None
+        assert other.engine.resumption.resume(each, service, other.pool.servers[each.server]) is not None
     invariants.check(other.engine)
     return other
 
@@ -114,11 +114,11 @@ def test_what_has_no_room_is_not_resumed(start):
     taken = start()
     taken.client >> SYN
     for other in (full, taken):
-        assert other.engine.resume(left, other.service, other.configured(other.server1)) is None
+        assert other.engine.resumption.resume(left, other.service, other.configured(other.server1)) is None
         assert len(other.engine) == 1
     empty = start()
     twisted = left._replace(reply=left.original)
-    assert empty.engine.resume(twisted, empty.service, empty.configured(empty.server1)) is None
+    assert empty.engine.resumption.resume(twisted, empty.service, empty.configured(empty.server1)) is None
     assert not len(empty.engine)
 
 
@@ -135,7 +135,10 @@ def test_half_open_ones_have_no_more_room_than_others_of_their_kind_and_give_way
     other = start(half_open_capacity=3)
     other.now = talk.now
     services = {p.TCP: other.service, p.UDP: other.udp}
-    resumed = [other.engine.resume(each, services[each.original[-1]], other.pool.servers[each.server]) for each in left]
+    resumed = [
+        other.engine.resumption.resume(each, services[each.original[-1]], other.pool.servers[each.server])
+        for each in left
+    ]
     assert [each is not None for each in resumed] == [True, True, True, False, False, False, True]
     invariants.check(other.engine)
     assert (other.engine.table.half_open, other.engine.live) == (3, 4)
@@ -177,10 +180,12 @@ def test_what_was_resumed_too_early_has_never_been(start, ranges):
     other = start(ranges=ranges)
     before = totals(other)
     for _ in range(2):
-        resumed = [other.engine.resume(each, other.service, other.pool.servers[each.server]) for each in left]
+        resumed = [
+            other.engine.resumption.resume(each, other.service, other.pool.servers[each.server]) for each in left
+        ]
         assert totals(other) != before
         for connection in resumed:
-            other.engine.unresume(connection, talk.now)
+            other.engine.resumption.unresume(connection, talk.now)
             invariants.check(other.engine)
         assert totals(other) == before
         assert not len(other.engine)
@@ -217,9 +222,9 @@ def test_a_tuple_that_is_taken_leaves_the_port_free(start):
     talk.client >> SYN
     [left] = records(talk)
     other = start(ranges=[(5000, 5000)])
-    assert other.engine.resume(left, other.service, other.configured(other.server1)) is not None
+    assert other.engine.resumption.resume(left, other.service, other.configured(other.server1)) is not None
     again = left._replace(original=client_key(talk.client.at(9).place, talk.client.peer) + bytes([p.TCP]))
-    assert other.engine.resume(again, other.service, other.configured(other.server1)) is None
+    assert other.engine.resumption.resume(again, other.service, other.configured(other.server1)) is None
     invariants.check(other.engine)
 
 
@@ -230,7 +235,7 @@ def test_who_follows_the_table_hears_of_it(start):
     other = start()
     other.engine.table.changed = set()
     [left] = records(talk)
-    resumed = other.engine.resume(left, other.service, other.configured(other.server1))
+    resumed = other.engine.resumption.resume(left, other.service, other.configured(other.server1))
     assert other.engine.table.changed == {resumed.index}
     other.engine.table.changed.clear()
     other.engine.shutdown(resumed, other.now)
@@ -446,7 +451,7 @@ def test_a_connection_of_a_frontend_that_is_gone_goes_on(start):
     retired = Service("web", None)
     server = Server("server1", p.packed(talk.server1.place[0]), talk.server1.place[1])
     Pool("servers", [server])
-    assert other.engine.resume(left, retired, server) is not None
+    assert other.engine.resumption.resume(left, retired, server) is not None
     other.server1.peer = talk.server1.peer
     other.client >> DATA << to(other.server1)
     other.server1 >> DATA << to(other.client)
@@ -461,9 +466,9 @@ def test_connections_are_counted_again(start):
     table = StickTable("counted", "ip", 10, stored={"conn_cur": None})
     entry = table.enter(bytes(4), talk.now)
     connection = talk.entry()
-    talk.engine.count_again(connection, (None, entry, None), talk.now)
+    talk.engine.lifecycle.count_again(connection, (None, entry, None), talk.now)
     assert (entry.use, entry.read("conn_cur", talk.now)) == (1, 1)
-    assert list(talk.engine.counted()) == [(connection, (None, entry, None))]
+    assert list(talk.engine.lifecycle.counted()) == [(connection, (None, entry, None))]
     talk.client >> FIN
     talk.server1 >> FIN
     assert (entry.use, entry.read("conn_cur", talk.now)) == (0, 0)
@@ -471,7 +476,7 @@ def test_connections_are_counted_again(start):
     talk.wait(10_000)
     talk.client >> SYN
     talk.engine.shutdown(talk.entry(), talk.now)
-    talk.engine.count_again(talk.entry(), (over, None, None), talk.now)
+    talk.engine.lifecycle.count_again(talk.entry(), (over, None, None), talk.now)
     assert over.use == 0
     talk.client >> DATA << reset
 
