@@ -29,16 +29,8 @@ from natlb.background import write_pidfile
 from natlb.command import Command
 from natlb.config.defaults import STATS_MAXCONN, STATS_TIMEOUT
 from natlb.config.model import Config, StatsSocket
-from natlb.core.events import (
-    ConnectionClosed,
-    ConnectionEstablished,
-    ConnectionOpened,
-    ConnectionRefused,
-    Event,
-    ServerBypassed,
-    ServerTried,
-)
-from natlb.core.service import Service, VirtualAddresses
+from natlb.core.events import ServerBypassed, ServerTried
+from natlb.core.service import Service
 from natlb.core.wording import counted
 from natlb.datapath import host
 from natlb.datapath.backlog import Backlog
@@ -65,15 +57,16 @@ from natlb.profiling.profiler import Profiler
 from natlb.readiness import readable
 from natlb.reload import Reloader, keeper_of
 from natlb.roster import Roster
-from natlb.runtime.addresses import endpoints
 from natlb.runtime.commands import LANGUAGE
 from natlb.runtime.language import Level
 from natlb.runtime.running import Running
 from natlb.runtime.server import Access, RuntimeServer
 from natlb.runtime.vitals import Watch
+from natlb.softstop import SoftStop
 from natlb.states import States
 from natlb.succession import Succession
-from natlb.supervision import SHUT_DOWN_AT_ONCE, Supervisor
+from natlb.supervision import Supervisor
+from natlb.telling import describe
 from natlb.transfer import Heir, Offer, Predecessor
 
 _LENT_TO_THREADS = 5e-5
@@ -163,7 +156,6 @@ class Daemon:
         self._journal = journal_for(config, made.services)
         self._process_batch: Callable[[], None] = packets.process_batch
         self._stopping = asyncio.Event()
-        self._softly = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._states = States(config, made)
         self._scraped: tuple[str, socket.socket] | None = None
@@ -179,6 +171,9 @@ class Daemon:
             listeners=lambda: len(reservation) + len(config.stats_sockets),
             dropped_logs=lambda: self._journal.sender.dropped if self._journal else 0,
         )
+        self._soft_stop = SoftStop(
+            config.process, made.engine, self._watch, self._states, self._settle, self._start, self._stopping.set
+        )
 
     async def serve(
         self, scraped: tuple[str, socket.socket] | None, predecessor: Predecessor | None, inherited: Inherited
@@ -190,7 +185,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for stop in _STOP_SIGNALS:
             loop.add_signal_handler(stop, self._stopping.set)
-        loop.add_signal_handler(signal.SIGUSR1, self._stop_softly)
+        loop.add_signal_handler(signal.SIGUSR1, self._soft_stop.begin)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._states.tell()))
         loop.add_signal_handler(signal.SIGUSR2, self._reloader.request if self._reloader is not None else _no_reload)
         loop.set_exception_handler(_on_internal_error)
@@ -281,7 +276,7 @@ class Daemon:
             self._injector.send(packet)
         while (event := engine.next_event()) is not None:
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("%s", _describe(event))
+                log.debug("%s", describe(event))
             if self._journal is not None:
                 self._journal.record(event)
             if isinstance(event, ServerTried):
@@ -369,7 +364,7 @@ class Daemon:
         pools = self._made.pools.values()
         usable, servers = sum(pool.usable for pool in pools), sum(len(pool.servers) for pool in pools)
         words = f"{counted(self._engine.live)}, {usable} of {counted(servers, 'server')} usable"
-        return words + (", stopping softly" if self._softly else "")
+        return words + (", stopping softly" if self._soft_stop.has_begun else "")
 
     def _tell_of_losses(self) -> None:
         self._backlog.look()
@@ -472,38 +467,6 @@ class Daemon:
         self._tenure.owner = Owner.SUCCESSOR
         self._stand_aside()
         self._stopping.set()
-
-    def _stop_softly(self) -> None:
-        """Take no new connection and stop when the last one has ended (SIGUSR1, as in HAProxy)."""
-        if not self._softly:
-            self._softly = True
-            self._start(self._stop_when_empty())
-
-    async def _stop_when_empty(self) -> None:
-        process = self._config.process
-        await asyncio.sleep(process.grace)
-        notice("stopping softly: no new connections, waiting for the open ones to end")
-        self._watch.is_stopping = True
-        # Nobody listens at the reserved ports, so the kernel refuses what the engine no longer claims.
-        self._engine.addresses = VirtualAddresses()
-        self._states.tell_of_all_stopped()
-        started = time.monotonic()
-        while self._engine.live:
-            if process.hard_stop_after is not None and time.monotonic() - started >= process.hard_stop_after:
-                await self._end_all_connections()
-                break
-            await asyncio.sleep(0.1)
-        self._stopping.set()
-
-    async def _end_all_connections(self) -> None:
-        log.warning(
-            "soft-stop running for too long, performing a hard-stop, which ends %s.", counted(self._engine.live)
-        )
-        for piece in self._engine.pieces(SHUT_DOWN_AT_ONCE):
-            for connection in piece:
-                self._engine.shutdown(connection, time.monotonic())
-            self._settle()
-            await asyncio.sleep(0)
 
     def _on_shutdown(self, service: Service) -> None:
         """A frontend has been shut down: its ports are anybody's, as its packets are the kernel's again."""
@@ -793,23 +756,3 @@ def _access(stats: StatsSocket) -> Access:
 def _on_internal_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # Without what a callback was called with: it is the same error for all that.
     fault(context["message"].partition("(")[0], context.get("exception"))
-
-
-def _describe(event: Event) -> str:
-    if isinstance(event, ConnectionRefused):
-        client, vip = endpoints(event.original)
-        return f"{client} -> {vip} on {event.service.name}: refused, {event.reason.value}"
-    connection = event.connection
-    client, vip = endpoints(connection.original)
-    match event:
-        case ConnectionOpened():
-            what = "opened"
-        case ConnectionEstablished():
-            what = "established"
-        case ConnectionClosed(reason=reason):
-            what = f"closed: {reason.value}"
-        case ServerTried(answered=answered):
-            what = "the server answered" if answered else "the server did not answer"
-        case ServerBypassed(over=over):
-            what = f"the server {'no longer leaves' if over else 'leaves'} its clients without an answer"
-    return f"{client} -> {vip} on {connection.service.name}, server {connection.server.name}: {what}"
