@@ -14,15 +14,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import natlb
-from natlb import keeper, notify, privileges, transfer
+from natlb import notify, privileges, transfer
 from natlb.assembly import Assembly, Machine, assemble
 from natlb.assembly import written as written_of
 from natlb.background import write_pidfile
@@ -40,7 +38,7 @@ from natlb.datapath.injector import Injector
 from natlb.datapath.messages import LARGEST_PACKET
 from natlb.datapath.nfqueue import PacketQueue
 from natlb.datapath.reservation import Reservation, check_sources
-from natlb.errors import DatapathError, ProcessError
+from natlb.errors import ProcessError
 from natlb.estate import Inherited, estate
 from natlb.heartbeat import Heartbeat
 from natlb.journals import journal_for
@@ -54,8 +52,7 @@ from natlb.metrics.server import listen as listen_for_scrapes
 from natlb.metrics.timing import LoopLag, Stopwatch
 from natlb.offloading import Offloader, Wish
 from natlb.profiling.profiler import Profiler
-from natlb.readiness import readable
-from natlb.reload import Reloader, keeper_of
+from natlb.reload import Reloader
 from natlb.roster import Roster
 from natlb.runtime.commands import LANGUAGE
 from natlb.runtime.language import Level
@@ -67,7 +64,8 @@ from natlb.states import States
 from natlb.succession import Succession
 from natlb.supervision import Supervisor
 from natlb.telling import describe
-from natlb.transfer import Heir, Offer, Predecessor
+from natlb.transfer import Offer, Predecessor
+from natlb.yielding import Owner, Tenure, Yielding
 
 _LENT_TO_THREADS = 5e-5
 """Seconds for which a thread that works beside the packets (rules made for the kernel, mostly) may keep the interpreter
@@ -85,31 +83,6 @@ _TURNS_TO_CATCH_UP = 256
 """Turns of the loop that the packets of that time have to be seen, at most: a full queue takes half of them."""
 
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
-
-_LAST_STEPS: Final = 10.0
-"""Seconds in which a predecessor that has handed everything over ends."""
-
-
-class Owner(Enum):
-    """Whose is what the machine has lent."""
-
-    PREDECESSOR = "that of the natlb before, until it was thanked"
-    US = "ours, to be given back at the end"
-    SUCCESSOR = "that of the natlb that goes on from here"
-
-
-@dataclass(slots=True)
-class Tenure:
-    """Whose place this is. It decides what becomes, at the end, of what the machine has lent."""
-
-    owner: Owner = Owner.US
-    noted: list[int] | None = None
-    """Signals that have come since this process is the keeper of its successor; None if it is not."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether everything is to stay as it is: it is another natlb's, which goes on."""
-        return self.owner is not Owner.US
 
 
 class Daemon:
@@ -158,7 +131,6 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._states = States(config, made)
-        self._scraped: tuple[str, socket.socket] | None = None
         self._sockets: RuntimeServer
         self._supervisor: Supervisor
         self._roster: Roster
@@ -198,7 +170,6 @@ class Daemon:
             self._roster.retire([origin], sources)
         self._profiler = Profiler(lambda: self._packets.delivered)
         forget = listen(self._journal.tell) if self._journal is not None else lambda: None
-        self._scraped = scraped
         self._sockets = sockets = self._stats_sockets()
         metrics = self._metrics_server(scraped[1]) if scraped is not None else None
         try:
@@ -220,13 +191,11 @@ class Daemon:
                 self._start(lasting(work))
             self._offloader.serve(self._start, self._settle)
             if self._offer is not None:
-                self._offer.begin()
-                self._start(self._expect_heirs(self._offer))
-                self._start(self._end_with_keeper())
+                self._yielding(self._offer, scraped).begin()
             if predecessor is not None:
                 if predecessor.stood_still is not None:
                     notice(f"natlb {predecessor.pid} has handed over; packets waited {predecessor.stood_still:.3f} s")
-                await _see_off(predecessor, ends=ends)
+                await predecessor.see_off(ends=ends)
                 predecessor.close()
             notice(f"natlb is ready, {self._answering()}")
             self._on_ready()
@@ -379,99 +348,32 @@ class Daemon:
                 socket_full,
             )
 
-    async def _expect_heirs(self, offer: Offer) -> None:
-        """Hand everything on to whoever comes for it, one after the other."""
-        while True:
-            await readable(offer.socket)
-            heir = offer.accept()
-            if heir is not None:
-                self._start(self._converse(heir))
-
-    async def _converse(self, heir: Heir) -> None:
-        failure = ""
-        try:
-            while not self._tenure.is_over and (words := await heir.hear()):
-                word, _, failure = words.partition(" ")
-                if word == "estate" and self._offer is not None:
-                    queues, ports, stats = self._packets.holdings, self._reservation.holdings, self._sockets.holdings
-                    heir.give(estate(queues, ports, stats, self._scraped, self._offloader.maps, self._offer.socket))
-                elif word == "record":
-                    for _ in self._succession.refresh():
-                        await asyncio.sleep(0)
-                    heir.confirm()
-                elif word == "yield":
-                    failure = await self._yield_to(heir)
-                    break
-        except OSError as error:
-            failure = str(error)
-        finally:
-            heir.close()
-        if failure:
-            log.warning("natlb %d has not taken this one's place, which goes on: %s", heir.pid, failure)
-
-    async def _yield_to(self, heir: Heir) -> str:
-        """Stand still until the other goes on from here; if it does not, return why, and nothing has happened."""
-        # Whatever is being changed in a thread is done with first.
-        async with self._roster.undisturbed(), self._offloader.undisturbed(), self._guard.undisturbed():
-            if self._tenure.is_over:
-                return "another one has"
-            # Signals that come from here on wait until it is certain who is to hear them. Those that have come are
-            # heard first: in one turn the loop sees that there are any, in the next it tells of them; one may end it.
-            with _held_back(keeper.PASSED_ON):
-                for _ in range(3):
-                    await asyncio.sleep(0)
-                notify.reloading()
-                self._on_packets()
-                self._succession.hand_over()
-                failure = heir.yield_to(self._diversion.fingerprint)
-                if not failure:
-                    self._tenure.owner = Owner.SUCCESSOR
-                    self._stand_aside()
-                    stays = self._reloader is not None and self._reloader.keeps(heir.pid)
-                    if stays:
-                        for signum in keeper.PASSED_ON:
-                            asyncio.get_running_loop().remove_signal_handler(signum)
-                        self._tenure.noted = keeper.prepare()
-                    else:
-                        notify.tell(f"MAINPID={heir.pid}")  # it says itself that it is ready, as soon as it may
-                    heir.bid_farewell(ends=not stays)
-                    if self._reloader is not None:
-                        self._reloader.hand_on(heir.pid)
-            if not failure:
-                notice(f"natlb {heir.pid} goes on from here")
-                self._stopping.set()
-                return ""
-            self._succession.take_back()
-            notify.ready(self._answering())
-            try:
-                await asyncio.to_thread(self._diversion.again)
-            except DatapathError as error:
-                log.error("the rules are perhaps not as they should be: %s", error)
-            return failure
-
-    async def _end_with_keeper(self) -> None:
-        """End when the process has ended that keeps this one: without giving anything back, since it was killed.
-
-        Whoever started it starts another natlb now, which goes on from here as it does when this one is killed.
-        """
-        pid = keeper_of(os.environ)
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(pid)
-            try:
-                await readable(descriptor)
-            finally:
-                os.close(descriptor)
-        log.warning("the process that was reloaded has been killed: natlb ends as if it were itself")
-        self._tenure.owner = Owner.SUCCESSOR
-        self._stand_aside()
-        self._stopping.set()
-
     def _on_shutdown(self, service: Service) -> None:
         """A frontend has been shut down: its ports are anybody's, as its packets are the kernel's again."""
         self._reservation.release(service.name)
         self._states.tell_of_stopped(service.name)
+
+    def _yielding(self, offer: Offer, scraped: tuple[str, socket.socket] | None) -> Yielding:
+        """Prepare to hand everything on to whoever comes for it."""
+        packets, ports, sockets, offloader = self._packets, self._reservation, self._sockets, self._offloader
+        return Yielding(
+            offer,
+            self._tenure,
+            self._reloader,
+            self._succession,
+            self._diversion,
+            self._guard,
+            self._roster,
+            offloader,
+            estate=lambda: estate(
+                packets.holdings, ports.holdings, sockets.holdings, scraped, offloader.maps, offer.socket
+            ),
+            catch_up=self._on_packets,
+            stand_aside=self._stand_aside,
+            answering=self._answering,
+            start=self._start,
+            stop=self._stopping.set,
+        )
 
     def _stats_sockets(self) -> RuntimeServer:
         made, config = self._made, self._config
@@ -563,27 +465,6 @@ def _get_ready(config: Config, pidfile: str | None) -> None:
     if pidfile is not None:
         write_pidfile(pidfile)
     privileges.drop(config.process.uid, config.process.gid)
-
-
-async def _see_off(predecessor: Predecessor, *, ends: bool) -> None:
-    """Wait for the end of a predecessor that has handed everything over, if it ends: it is expected to be gone."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _LAST_STEPS
-    while ends and not predecessor.wait(time.monotonic()):
-        if loop.time() >= until:
-            log.warning("natlb %d has handed everything over and does not end: look what holds it up", predecessor.pid)
-            return
-        await asyncio.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _held_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Have signals that come inside the block come when it is over, however it ends."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _no_reload() -> None:

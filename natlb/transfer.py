@@ -39,6 +39,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from natlb.errors import ProcessError
+from natlb.log import log
 from natlb.ownership import doubt_about
 
 Estate = dict[str, int]
@@ -56,6 +57,9 @@ _ANSWERS_WITHIN: Final = 30.0
 
 _LISTENS_WITHIN: Final = 1.0
 """Seconds in which the new one takes what the old one, which balances meanwhile, is giving to it."""
+
+_LAST_STEPS: Final = 10.0
+"""Seconds in which the old one that has handed everything over ends."""
 
 _LONGEST: Final = 1 << 16
 _AT_ONCE: Final = 128
@@ -238,6 +242,16 @@ class Predecessor:
         if self._process is None:
             return True
         return bool(select.select([self._process], [], [], max(0.0, until - time.monotonic()))[0])
+
+    async def see_off(self, *, ends: bool) -> None:
+        """Wait for its end when it has handed everything over, if it ends: it is expected to be gone."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_STEPS
+        while ends and not self.wait(time.monotonic()):
+            if loop.time() >= until:
+                log.warning("natlb %d has handed everything over and does not end: look what holds it up", self.pid)
+                return
+            await asyncio.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self

@@ -11,8 +11,7 @@ _PROGRAM = """
 import asyncio, json, os, signal, sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from natlb import daemon
-from natlb.daemon import Daemon, Tenure
+from natlb.yielding import Tenure, Yielding
 
 stays, failure = sys.argv[1] == "stays", sys.argv[2]
 told = {"asked": 0, "asked before": 0, "heir": None, "stopped": False}
@@ -40,18 +39,18 @@ async def main():
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_signal_handler(signal.SIGUSR2, request)
-    lock = SimpleNamespace(undisturbed=undisturbed)
-    old = SimpleNamespace(
-        _roster=lock, _offloader=lock, _guard=lock, _tenure=Tenure(), _on_packets=nothing, _stand_aside=nothing,
-        _succession=SimpleNamespace(hand_over=nothing, take_back=nothing), _answering=lambda: "",
-        _diversion=SimpleNamespace(fingerprint="", again=nothing), _stopping=asyncio.Event(),
-        _reloader=SimpleNamespace(keeps=lambda _: stays, hand_on=lambda pid: told.update(heir=pid)),
+    lock, tenure = SimpleNamespace(undisturbed=undisturbed), Tenure()
+    old = Yielding(
+        None, tenure, SimpleNamespace(keeps=lambda _: stays, hand_on=lambda pid: told.update(heir=pid)),
+        SimpleNamespace(hand_over=nothing, take_back=nothing), SimpleNamespace(fingerprint="", again=nothing),
+        guard=lock, roster=lock, offloader=lock,
+        estate=dict, catch_up=nothing, stand_aside=nothing, answering=str, start=nothing, stop=nothing,
     )
     os.kill(os.getpid(), signal.SIGUSR2)  # the loop has not heard of it yet
-    await Daemon._yield_to(old, SimpleNamespace(pid=4711, yield_to=yield_to, bid_farewell=nothing))
+    await old._yield_to(SimpleNamespace(pid=4711, yield_to=yield_to, bid_farewell=nothing))
     for _ in range(10):
         await asyncio.sleep(0)
-    told["noted"] = sorted(old._tenure.noted or [])
+    told["noted"] = sorted(tenure.noted or [])
 
 asyncio.run(main())
 print(json.dumps(told))

@@ -17,10 +17,11 @@ from typing import IO, Any, cast
 
 from natlb.assembly import Machine, assemble
 from natlb.config.parser import parse
-from natlb.daemon import Daemon, Tenure
+from natlb.daemon import Daemon
 from natlb.estate import Inherited
 from natlb.offloading import Offloader
 from natlb.succession import OFF, Succession
+from natlb.yielding import Tenure
 
 from .consoles import socket_directory
 
