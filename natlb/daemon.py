@@ -30,6 +30,7 @@ from natlb.config.model import Config, StatsSocket
 from natlb.core.events import ServerBypassed, ServerTried
 from natlb.core.service import Service
 from natlb.core.wording import counted
+from natlb.counts import Counts
 from natlb.datapath import host
 from natlb.datapath.backlog import Backlog
 from natlb.datapath.diversion import Diversion, Rules, clear_leftovers, queues_in_use
@@ -45,7 +46,6 @@ from natlb.journals import journal_for
 from natlb.lasting import lasting
 from natlb.log import fault, listen, log, never_wait, notice
 from natlb.metrics.address import Address
-from natlb.metrics.families import Sources
 from natlb.metrics.registry import registry
 from natlb.metrics.server import MetricsServer
 from natlb.metrics.server import listen as listen_for_scrapes
@@ -122,11 +122,9 @@ class Daemon:
         self._made = made
         self._engine = made.engine
         self._packets = packets
-        self._backlog = backlog
-        self._lost = (0, 0)
-        """Of the packets that were lost, those that have been told of."""
         self._injector = injector
         self._journal = journal_for(config, made.services)
+        self._counts = Counts(packets, backlog, injector, guard, self._journal.sender if self._journal else None)
         self._process_batch: Callable[[], None] = packets.process_batch
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -302,7 +300,7 @@ class Daemon:
         """Take a reading of how busy the process is, and of what was too much for it, once a second."""
         while True:
             await asyncio.sleep(1.0)
-            self._tell_of_losses()
+            self._counts.tell_of_losses()
             for service in self._made.services:
                 for _ in service.settling():
                     await asyncio.sleep(0)
@@ -334,19 +332,6 @@ class Daemon:
         usable, servers = sum(pool.usable for pool in pools), sum(len(pool.servers) for pool in pools)
         words = f"{counted(self._engine.live)}, {usable} of {counted(servers, 'server')} usable"
         return words + (", stopping softly" if self._soft_stop.has_begun else "")
-
-    def _tell_of_losses(self) -> None:
-        self._backlog.look()
-        before, self._lost = self._lost, (self._backlog.queue_full, self._backlog.socket_full)
-        queue_full, socket_full = (now - then for now, then in zip(self._lost, before, strict=True))
-        if queue_full or socket_full:
-            log.warning(
-                "%d packets were lost because more came than natlb can take: the queue was full for %d of them, "
-                "the socket for %d.",
-                queue_full + socket_full,
-                queue_full,
-                socket_full,
-            )
 
     def _on_shutdown(self, service: Service) -> None:
         """A frontend has been shut down: its ports are anybody's, as its packets are the kernel's again."""
@@ -385,7 +370,7 @@ class Daemon:
             time.monotonic,
             self._roster,
             self._supervisor.checks,
-            counters=self._counters,
+            counters=self._counts.by_name,
             profiler=self._profiler,
             afterwards=self._settle,
             on_shutdown=self._on_shutdown,
@@ -408,45 +393,13 @@ class Daemon:
             most_clients=config.stats_maxconn or STATS_MAXCONN,
         )
 
-    def _counters(self) -> dict[str, int]:
-        """Return what is counted of packets before and after the engine has them."""
-        packets, backlog, sender = self._packets, self._backlog, self._journal.sender if self._journal else None
-        backlog.look()
-        return {
-            "packets": packets.delivered,
-            "queue_waiting": backlog.waiting,
-            "queue_full": backlog.queue_full,
-            "socket_full": backlog.socket_full,
-            "verdicts_refused": packets.refused,
-            "messages_unreadable": packets.unreadable,
-            "failures": packets.failures,
-            "unsendable": self._injector.failures,
-            "rules_repaired": self._guard.repaired,
-            "log_lines": sender.sent if sender else 0,
-            "log_lines_dropped": sender.dropped if sender else 0,
-        }
-
     def _metrics_server(self, listening: socket.socket) -> MetricsServer:
         """Prepare to be scraped. Only then is it measured what is measured for that alone."""
-        made, packets = self._made, self._packets
+        packets = self._packets
         stopwatch, lag = Stopwatch(packets.process_batch, lambda: packets.delivered), LoopLag()
         self._process_batch = stopwatch
         self._start(lag.watch())
-        sources = Sources(
-            natlb.__version__,
-            made.engine,
-            made.services,
-            made.pools,
-            packets,
-            self._backlog,
-            self._injector,
-            self._supervisor.checks,
-            self._journal.sender if self._journal else None,
-            stopwatch.seconds,
-            lag.seconds,
-            self._offloader,
-            self._guard,
-        )
+        sources = self._counts.sources(self._made, self._supervisor.checks, self._offloader, stopwatch, lag)
         return MetricsServer(listening, registry(sources))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
