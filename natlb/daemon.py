@@ -24,12 +24,12 @@ from natlb import notify, privileges, transfer
 from natlb.assembly import Assembly, Machine, assemble
 from natlb.assembly import written as written_of
 from natlb.background import write_pidfile
+from natlb.bulletin import Bulletin
 from natlb.command import Command
 from natlb.config.defaults import STATS_MAXCONN, STATS_TIMEOUT
 from natlb.config.model import Config, StatsSocket
 from natlb.core.events import ServerBypassed, ServerTried
 from natlb.core.service import Service
-from natlb.core.wording import counted
 from natlb.counts import Counts
 from natlb.datapath import host
 from natlb.datapath.backlog import Backlog
@@ -41,7 +41,6 @@ from natlb.datapath.nfqueue import PacketQueue
 from natlb.datapath.reservation import Reservation, check_sources
 from natlb.errors import ProcessError
 from natlb.estate import Inherited, estate
-from natlb.heartbeat import Heartbeat
 from natlb.journals import journal_for
 from natlb.lasting import lasting
 from natlb.log import fault, listen, log, never_wait, notice
@@ -70,10 +69,6 @@ from natlb.yielding import Owner, Tenure, Yielding
 _LENT_TO_THREADS = 5e-5
 """Seconds for which a thread that works beside the packets (rules made for the kernel, mostly) may keep the interpreter
 when a packet has come: Python's own five milliseconds would come on top of every packet."""
-
-_TOLD_EVERY = 5.0
-"""Seconds after which a service manager is told again how natlb is, unless it wants to hear from it more often. It may
-want to hear from a natlb that it has not started itself, and that does not know how often: one that took over."""
 
 _STOOD_STILL = 2.0
 """Seconds without a turn of the loop after which more was in the way than work: the machine was suspended, the process
@@ -144,6 +139,7 @@ class Daemon:
         self._soft_stop = SoftStop(
             config.process, made.engine, self._watch, self._states, self._settle, self._start, self._stopping.set
         )
+        self._bulletin = Bulletin(made, packets, reservation, self._soft_stop)
 
     async def serve(
         self, scraped: tuple[str, socket.socket] | None, predecessor: Predecessor | None, inherited: Inherited
@@ -184,7 +180,7 @@ class Daemon:
                 loop.add_reader(descriptor, self._on_packets)
             for work in (
                 *(self._end_silent_connections, self._step, self._do_background_work, self._measure, self._record),
-                *(self._guard.watch, self._tell_the_manager),
+                *(self._guard.watch, self._bulletin.tell_the_manager),
             ):
                 self._start(lasting(work))
             self._offloader.serve(self._start, self._settle)
@@ -195,9 +191,9 @@ class Daemon:
                     notice(f"natlb {predecessor.pid} has handed over; packets waited {predecessor.stood_still:.3f} s")
                 await predecessor.see_off(ends=ends)
                 predecessor.close()
-            notice(f"natlb is ready, {self._answering()}")
+            notice(f"natlb is ready, {self._bulletin.answering()}")
             self._on_ready()
-            notify.ready(self._answering())
+            notify.ready(self._bulletin.answering())
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
             await self._stopping.wait()
         finally:
@@ -314,25 +310,6 @@ class Daemon:
             for pause in self._succession.refresh():
                 await asyncio.sleep(pause)
 
-    async def _tell_the_manager(self) -> None:
-        """Tell the service manager now and then how natlb is; and that it lives, if it does."""
-        heartbeat = Heartbeat(self._packets.filenos(), lambda: self._packets.delivered)
-        interval = min(notify.interval() or _TOLD_EVERY, _TOLD_EVERY)
-        while True:
-            await asyncio.sleep(interval)
-            status = f"STATUS={self._status()}"
-            notify.tell(*(["WATCHDOG=1", status] if heartbeat.is_felt() else [status]))
-
-    def _answering(self) -> str:
-        return f"answering at {counted(len(self._reservation), 'address', 'addresses')}"
-
-    def _status(self) -> str:
-        """Return in a few words how natlb is."""
-        pools = self._made.pools.values()
-        usable, servers = sum(pool.usable for pool in pools), sum(len(pool.servers) for pool in pools)
-        words = f"{counted(self._engine.live)}, {usable} of {counted(servers, 'server')} usable"
-        return words + (", stopping softly" if self._soft_stop.has_begun else "")
-
     def _on_shutdown(self, service: Service) -> None:
         """A frontend has been shut down: its ports are anybody's, as its packets are the kernel's again."""
         self._reservation.release(service.name)
@@ -355,7 +332,7 @@ class Daemon:
             ),
             catch_up=self._on_packets,
             stand_aside=self._stand_aside,
-            answering=self._answering,
+            answering=self._bulletin.answering,
             start=self._start,
             stop=self._stopping.set,
         )
