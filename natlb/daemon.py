@@ -2,7 +2,8 @@
 
 `run` takes what the machine must lend (ports, queue, rules, settings) one after the other and gives it all back in the
 reverse order, however it ends. In between one event loop does everything: packets in bounded batches, checks,
-the stats socket, and the clock that ends silent connections.
+the stats socket, and the clock that ends silent connections. How the loop's work ends while connections are open is
+told elsewhere: in `natlb.softstop`, and in `natlb.yielding`, when another natlb goes on with them.
 """
 
 import asyncio
@@ -20,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import natlb
-from natlb import notify, privileges, transfer
+from natlb import notify, privileges, stats_sockets, transfer
 from natlb.assembly import Assembly, Machine, assemble
 from natlb.assembly import written as written_of
 from natlb.background import write_pidfile
 from natlb.bulletin import Bulletin
 from natlb.command import Command
-from natlb.config.defaults import STATS_MAXCONN, STATS_TIMEOUT
-from natlb.config.model import Config, StatsSocket
+from natlb.config.model import Config
 from natlb.core.events import ServerBypassed, ServerTried
 from natlb.core.service import Service
 from natlb.counts import Counts
@@ -53,10 +53,8 @@ from natlb.offloading import Offloader, Wish
 from natlb.profiling.profiler import Profiler
 from natlb.reload import Reloader
 from natlb.roster import Roster
-from natlb.runtime.commands import LANGUAGE
-from natlb.runtime.language import Level
 from natlb.runtime.running import Running
-from natlb.runtime.server import Access, RuntimeServer
+from natlb.runtime.server import RuntimeServer
 from natlb.runtime.vitals import Watch
 from natlb.softstop import SoftStop
 from natlb.states import States
@@ -171,7 +169,7 @@ class Daemon:
                 await metrics.start()
             # From here on nothing else has its turn until the packets have theirs; and no command is obeyed, no thread
             # begins before privileges are lost.
-            sockets.start(inherited.stats(_access(stats) for stats in self._config.stats_sockets))
+            sockets.start(inherited.stats(stats_sockets.accesses(self._config)))
             inherited.close()
             self._get_ready()
             ends = predecessor is not None and predecessor.thank()
@@ -339,7 +337,6 @@ class Daemon:
 
     def _stats_sockets(self) -> RuntimeServer:
         made, config = self._made, self._config
-        sockets = [_access(stats) for stats in config.stats_sockets]
         running = Running(
             made.engine,
             made.services,
@@ -359,16 +356,10 @@ class Daemon:
             vitals=self._watch.vitals,
             version=f"natlb {natlb.__version__}",
             environ=os.environ,
-            sockets=[(str(access), access.level) for access in sockets],
+            sockets=[(str(access), access.level) for access in stats_sockets.accesses(config)],
             offloader=self._offloader,
         )
-        return RuntimeServer(
-            sockets,
-            running,
-            LANGUAGE,
-            timeout=config.stats_timeout or STATS_TIMEOUT,
-            most_clients=config.stats_maxconn or STATS_MAXCONN,
-        )
+        return stats_sockets.server_for(config, running)
 
     def _metrics_server(self, listening: socket.socket) -> MetricsServer:
         """Prepare to be scraped. Only then is it measured what is measured for that alone."""
@@ -549,18 +540,6 @@ def _machine() -> Machine:
         own_addresses=frozenset().union(*host.addresses_by_interface().values()),
         ephemeral_ports=host.ephemeral_ports(),
         preferred_source=cache(host.preferred_source),
-    )
-
-
-def _access(stats: StatsSocket) -> Access:
-    return Access(
-        stats.path,
-        None if stats.address is None or stats.port is None else (str(stats.address), stats.port),
-        Level[stats.level.upper()],
-        0o600 if stats.mode is None else stats.mode,
-        stats.user,
-        stats.group,
-        stats.severity,
     )
 
 
