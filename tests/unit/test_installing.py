@@ -254,6 +254,8 @@ def test_a_wheel_has_all_that_a_service_needs_and_the_natlb_in_it_installs_itsel
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation"]
+    # With a path to this tree pip would find natlb there, and install nothing.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([*pip, "wheel", *offline, "-w", str(wheels), str(source)], check=True, timeout=200)
     (wheel,) = wheels.iterdir()
     inside = set(zipfile.ZipFile(wheel).namelist())
@@ -262,9 +264,8 @@ def test_a_wheel_has_all_that_a_service_needs_and_the_natlb_in_it_installs_itsel
     assert "netns/host.bashrc" in inside
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=100)
     install = [*pip, "--python", str(place / "bin" / "python"), "install", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, timeout=200)
+    subprocess.run(install, env=environment, check=True, timeout=200)
     natlb, root = place / "bin" / "natlb", tmp_path / "root"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     # What natlb needs to run is not installed here; to check a configuration and to install a service takes nothing.
     for arguments in (["-v"], ["install-service", "--root", str(root)]):
         done = subprocess.run(
