@@ -2,8 +2,8 @@
 
 It is written another way than the engine, on purpose. There are no bytes, no sequence numbers, no table of states and
 no queues: a flow is what has been seen of it, its state is what follows from that, and every look-up is a search.
-Where the engine is free (which server, which free port, who of the equally silent gives way, when exactly a silent flow
-is forgotten) the model says what would be right.
+Where the engine is free (which server, which free port, who of the equally silent gives way and after how little time,
+when exactly a silent flow is forgotten) the model says what would be right.
 """
 
 from dataclasses import dataclass, replace
@@ -180,8 +180,13 @@ class Model:
             crowd = living
             if len(living) < self.limits["living"]:
                 return [flows]
-        first = self._longest_silent([flow for flow in crowd if not flow.proven])
-        return [without(gone, flows) if self.now - gone.opened >= 0.5 else None for gone in first] or [None]
+        half_open, ways = [flow for flow in crowd if not flow.proven], []
+        tcp = [flow for flow in half_open if flow.protocol == "TCP"]
+        for gone in self._longest_silent(half_open) + self._longest_silent(tcp):
+            # Half a second is granted at first; TCP's clients may have shown that they need less.
+            waited, least = self.now - gone.opened, 0.01 if gone in tcp else 0.5
+            ways += [without(gone, flows)] * (waited >= least) + [None] * (waited < 0.5)
+        return ways or [None]
 
     def _make_room(self, flows):
         """Return what may be left of the flows so that there is an entry for one more; None if it cannot be."""

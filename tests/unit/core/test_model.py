@@ -523,6 +523,25 @@ def test_more_connections_than_the_limit_as_one_came_back(nat):
     nat.send("TCP", two, other_web, "SYN")
 
 
+@pytest.mark.parametrize("before", ["nothing", "a datagram"])
+def test_where_clients_are_quick_one_that_is_not_keeps_its_place_for_less_than_half_a_second(nat, before):
+    (web, _, mail, games, _), [one, two, three, four, *_] = [vip for _, vip in nat.vips], nat.clients
+    for _ in range(40):
+        nat.wait(1)
+        shake_hands(nat, one, mail)
+        nat.send("TCP", one, mail, "RST")
+    nat.wait(66)
+    shake_hands(nat, one, web)
+    if before == "a datagram":
+        nat.send("UDP", two, games, "datagram")
+    else:
+        shake_hands(nat, two, mail)
+    nat.wait(0.125)
+    nat.send("TCP", three, mail, "SYN")
+    nat.wait(0.125)
+    nat.send("TCP", four, mail, "SYN")
+
+
 def test_a_damaged_syn_between_two_good_ones(nat):
     (web, *_), client = [vip for _, vip in nat.vips], nat.clients[0]
     seen, server = nat.send("TCP", client, web, "SYN")
