@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import natlb
 from natlb import background, predecessors
-from natlb.arguments import LoggedArguments
+from natlb.arguments import LoggedArguments, number
 from natlb.command import Command
 from natlb.config.model import Config
 from natlb.config.parser import Parsed, load
@@ -29,9 +29,6 @@ DEFAULT_QUEUE = 2391
 
 DEFAULT_STATE: Final = "/run/natlb"
 """The directory for the state file, where --state names no other."""
-
-_MOST_DIGITS: Final = 18
-"""Longer numbers are not read: Python refuses those of some thousand digits with words of its own."""
 
 _ONE_PROCESS: Final = "natlb is one process, without a master"
 _NO_SOCKETS: Final = "natlb has no listening sockets to hand on"
@@ -130,21 +127,15 @@ def _metrics_address(text: str) -> Address:
 
 
 def _queue_number(text: str) -> int:
-    return _number(text, 0, 65535, "a queue number, 0 to 65535")
+    return number(text, "a queue number, 0 to 65535", 0, 65535)
 
 
 def _maxconn(text: str) -> int:
-    return _number(text, 1, 2**31 - 1, "a number of connections, 1 to 2147483647")
+    return number(text, "a number of connections, 1 to 2147483647", 1, 2**31 - 1)
 
 
 def _pid(text: str) -> int:
-    return _number(text, 1, 2**22, "a process number")
-
-
-def _number(text: str, lowest: int, highest: int, what: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or not lowest <= int(text) <= highest:
-        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
-    return int(text)
+    return number(text, "a process number", 1, 2**22)
 
 
 def main(argv: list[str]) -> int:

@@ -41,6 +41,7 @@ from typing import Final, Self
 from natlb.errors import ProcessError
 from natlb.log import log
 from natlb.ownership import doubt_about
+from natlb.sockets import at_path
 
 Estate = dict[str, int]
 """Descriptors by what they are for."""
@@ -328,39 +329,16 @@ def _peer(connected: socket.socket) -> tuple[int, int]:
 
 
 def _listening(path: Path) -> socket.socket:
-    # Made beside its place and moved there when it is ready, as with stats sockets.
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _opened(path.parent) as directory:
             if objection := doubt_about(path.parent, directory.stat()):
                 raise ProcessError(f"{objection}, or name another with --state")
-            _bind(opened, directory / path.name)
-    except (OSError, ProcessError) as error:
-        opened.close()
-        if isinstance(error, ProcessError):
-            raise
+            return at_path(directory / path.name, socket.SOCK_SEQPACKET, 1)
+    except OSError as error:
         raise ProcessError(
             f"cannot open {path}: {error.strerror or error}; name another directory with --state"
         ) from error
-    return opened
-
-
-def _bind(opened: socket.socket, path: Path) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    fresh.unlink(missing_ok=True)
-    try:
-        before = os.umask(0o177)
-        try:
-            opened.bind(str(fresh))
-        finally:
-            os.umask(before)
-        opened.listen(1)
-        fresh.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise
 
 
 @contextlib.contextmanager

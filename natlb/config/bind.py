@@ -161,26 +161,20 @@ def _read(reading: Reading, line: Line, table: Mapping[str, Keyword[BindHandler]
     except ConfigError as error:
         reading.say("ALERT", line.location, f"'{keyword}' : {error}")
         ranges = []
-    where = f"'{keyword} {word}' in section '{proxy.kind}'"
-
-    def alert(text: str) -> None:
-        reading.say("ALERT", line.location, f"{where} : {text}")
-
-    def warn(text: str) -> None:
-        reading.say("WARNING", line.location, f"{where} : {text}")
+    say = reading.about(line.location, f"'{keyword} {word}' in section '{proxy.kind}'")
 
     def run(handler: BindHandler, own: tuple[str, ...]) -> None:
         handler(parameters, own[0] if own else "")
 
-    read_parameters(line.words[2:], table, run, alert, warn)
+    read_parameters(line.words[2:], table, run, say)
     try:
         made = _expand(ranges, parameters, line)
         _check_id(proxy.binds, made, parameters)
     except ConfigError as error:
-        alert(str(error))
+        say("ALERT", str(error))
         return
     if parameters.v4v6 and made and not any(each.address == ANY_IPV6 for each in made):
-        warn("'v4v6' has no effect: only [::] stands for both families.")
+        say("WARNING", "'v4v6' has no effect: only [::] stands for both families.")
     proxy.binds += made
 
 

@@ -7,6 +7,7 @@ its line.
 A `defaults` section is a draft like any other proxy, and a proxy that inherits from it starts as its copy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -273,6 +274,10 @@ class Reading:
     ) -> None:
         """Report. `parsing` is False about a `server` or `default-server` line, where HAProxy leaves that word out."""
         self.add(Diagnostic(severity, location, text, details, parsing))
+
+    def about(self, location: Location, subject: str, *, parsing: bool = True) -> Callable[[Severity, str], None]:
+        """Return what reports, each time with its severity and a text, of one subject."""
+        return lambda severity, text: self.say(severity, location, f"{subject} : {text}", parsing=parsing)
 
     @property
     def section(self) -> ProxyDraft:

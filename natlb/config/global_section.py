@@ -236,21 +236,16 @@ def stats_socket(reading: Reading, line: Line) -> None:
     places = _places(reading, word)
     _take_place(reading)
     given: dict[str, str] = {}
-
-    def alert(text: str) -> None:
-        reading.say("ALERT", line.location, f"'stats socket' : {text}")
-
-    def warn(text: str) -> None:
-        reading.say("WARNING", line.location, f"'stats socket' : {text}")
+    say = reading.about(line.location, "'stats socket'")
 
     def run(handler: StatsSocketHandler, own: tuple[str, ...]) -> None:
         handler(given, own[0] if own else "")
 
-    read_parameters(line.words[3:], STATS_SOCKET_PARAMETERS, run, alert, warn)
+    read_parameters(line.words[3:], STATS_SOCKET_PARAMETERS, run, say)
     for path, address, port in places:
         for name in _OF_FILES if path is None else ():
             if name in given:
-                warn(f"'{name}' has no effect: {word} is no Unix socket, and has no file.")
+                say("WARNING", f"'{name}' has no effect: {word} is no Unix socket, and has no file.")
         reading.settings.stats_sockets.append(
             StatsSocket(
                 path=path,

@@ -15,7 +15,7 @@ from natlb.config.entries import at_most
 from natlb.config.integers import parse_integer
 from natlb.config.lexer import Line
 from natlb.config.log_format import TCPLOG, parse_log_format
-from natlb.config.model import LogHeader, LogTarget
+from natlb.config.model import LogFormat, LogHeader, LogTarget
 from natlb.errors import ConfigError
 
 SHORTEST, LONGEST, LENGTH = 80, 65535, 1024
@@ -80,20 +80,21 @@ def tcplog(reading: Reading, line: Line) -> None:
 
 def log_format(reading: Reading, line: Line) -> None:
     """`log-format <format>`."""
-    if not line.word(1):
-        raise ConfigError("log-format expects an argument.")
-    if len(line.words) > 2:
-        raise ConfigError("log-format expects only one argument, don't forget to escape spaces!")
-    reading.section.log_format = parse_log_format(line.word(1))
+    reading.section.log_format = _format(line)
 
 
 def log_format_sd(reading: Reading, line: Line) -> None:
     """`log-format-sd <format>`."""
+    reading.section.structured_data = _format(line)
+
+
+def _format(line: Line) -> LogFormat:
+    keyword = line.word(0)
     if not line.word(1):
-        raise ConfigError("log-format-sd expects an argument.")
+        raise ConfigError(f"{keyword} expects an argument.")
     if len(line.words) > 2:
-        raise ConfigError("log-format-sd expects only one argument, don't forget to escape spaces!")
-    reading.section.structured_data = parse_log_format(line.word(1))
+        raise ConfigError(f"{keyword} expects only one argument, don't forget to escape spaces!")
+    return parse_log_format(line.word(1))
 
 
 def log_option(name: str, *, on: bool) -> Callable[[Reading, Line], None]:

@@ -7,6 +7,7 @@ is reported, and the next parameter is read. A parameter given twice is an error
 
 from collections.abc import Callable, Mapping
 
+from natlb.config.diagnostics import Severity
 from natlb.config.entries import HandlerT, Keyword, Refuse, Warn
 from natlb.config.suggest import hint
 from natlb.errors import ConfigError
@@ -16,13 +17,12 @@ def read_parameters(
     words: tuple[str, ...],
     table: Mapping[str, Keyword[HandlerT]],
     run: Callable[[HandlerT, tuple[str, ...]], None],
-    alert: Callable[[str], None],
-    warn: Callable[[str], None],
+    say: Callable[[Severity, str], None],
 ) -> None:
     """Read the list `words`.
 
     `run` is called with each handler and the words that belong to the parameter, fewer than it takes where the line
-    ends; it may raise ConfigError. `alert` and `warn` are given the texts of messages, which name the parameter.
+    ends; it may raise ConfigError. `say` reports; the texts that it is given name the parameter.
     """
     at = 0
     met: set[str] = set()
@@ -30,7 +30,7 @@ def read_parameters(
         name = words[at]
         keyword = table.get(name)
         if keyword is None:
-            alert(f"unknown keyword '{name}'{hint(name, table) or '.'}")
+            say("ALERT", f"unknown keyword '{name}'{hint(name, table) or '.'}")
             return
         end = at + 1 + keyword.takes if keyword.takes >= 0 else len(words)
         while keyword.options and words[end : end + 1] and words[end] in keyword.options:
@@ -39,15 +39,15 @@ def read_parameters(
         action = keyword.action
         try:
             if name in met:
-                alert(f"'{name}' is given twice; remove one.")
+                say("ALERT", f"'{name}' is given twice; remove one.")
             elif isinstance(action, Refuse):
-                alert(f"'{name}' {action.reason}")
+                say("ALERT", f"'{name}' {action.reason}")
             elif isinstance(action, Warn):
                 action.arguments(name, own)
-                warn(f"'{name}' has no effect: {action.reason}")
+                say("WARNING", f"'{name}' has no effect: {action.reason}")
             else:
                 run(action, own)
         except ConfigError as error:
-            alert(str(error))
+            say("ALERT", str(error))
         met.add(name)
         at = end

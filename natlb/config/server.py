@@ -441,10 +441,4 @@ def _parameters(reading: Reading, settings: ServerSettings, line: Line, at: int,
     def run(handler: ServerHandler, own: tuple[str, ...]) -> None:
         handler(Setting(settings, own, reading.addresses, siblings, line.location))
 
-    def alert(text: str) -> None:
-        reading.say("ALERT", line.location, f"{label} : {text}", parsing=False)
-
-    def warn(text: str) -> None:
-        reading.say("WARNING", line.location, f"{label} : {text}", parsing=False)
-
-    read_parameters(line.words[at:], table, run, alert, warn)
+    read_parameters(line.words[at:], table, run, reading.about(line.location, label, parsing=False))

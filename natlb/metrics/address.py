@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from natlb.digits import whole_number
+
 LOOPBACK: Final = IPv4Address("127.0.0.1")
 """Where they are read if no address is named: by programs of this machine alone."""
-
-
-_MOST_DIGITS: Final = 18
-"""Longer ports are not read: Python refuses numbers of some thousand digits with words of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +23,12 @@ class Address:
 
 def parse(text: str) -> Address:
     """Read `PORT`, `ADDRESS:PORT`, `[IPV6]:PORT` or `*:PORT`. Raises ValueError with what is wrong with it."""
-    written, colon, port = text.rpartition(":")
-    if not port.isascii() or not port.isdigit() or len(port) > _MOST_DIGITS or not 1 <= int(port) <= 65535:
+    written, colon, digits = text.rpartition(":")
+    port = whole_number(digits)
+    if port is None or not 1 <= port <= 65535:
         raise ValueError(f"'{text}' has no port from 1 to 65535; write [ADDRESS:]PORT")
     if not colon:
-        return Address(LOOPBACK, int(port))
+        return Address(LOOPBACK, port)
     if written == "*":
         written = "0.0.0.0"  # noqa: S104 - that is what it asks for
     bare = written[1:-1] if written.startswith("[") and written.endswith("]") else written
@@ -38,7 +37,7 @@ def parse(text: str) -> Address:
     except ValueError:
         raise ValueError(f"'{written}' is not an IP address; write [ADDRESS:]PORT") from None
     if address.version == 4 and bare != written:
-        raise ValueError(f"'{written}' is not an IPv6 address, and only those stand in brackets; write {bare}:{port}")
+        raise ValueError(f"'{written}' is not an IPv6 address, and only those stand in brackets; write {bare}:{digits}")
     if address.version == 6 and bare == written:
-        raise ValueError(f"'{text}' is ambiguous; write an IPv6 address in brackets: [{bare}]:{port}")
-    return Address(address, int(port))
+        raise ValueError(f"'{text}' is ambiguous; write an IPv6 address in brackets: [{bare}]:{digits}")
+    return Address(address, port)

@@ -189,8 +189,10 @@ class NatlbCollector(Collector):
         self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
-        """Go over the families; see `Family.collect`."""
-        return (family.collect(self._sources) for family in FAMILIES)
+        """Go over the families, see `Family.collect`, when what has been carried is in the totals that they read."""
+        for service in self._sources.services:
+            service.settle()
+        yield from (family.collect(self._sources) for family in FAMILIES)
 
 
 def _one(read: Callable[[Sources], float]) -> Callable[[Sources], Iterator[Value]]:
@@ -257,7 +259,6 @@ def _carried_by_services(carried: Carried) -> Callable[[Sources], Iterator[Value
 
     def values(sources: Sources) -> Iterator[Value]:
         for service in sources.services:
-            service.settle()
             there, back = carried(service.counters)
             yield (service.name, "in"), there
             yield (service.name, "out"), back
@@ -269,8 +270,6 @@ def _carried_by_servers(carried: Carried) -> Callable[[Sources], Iterator[Value]
     """Read what each server's connections have carried, by direction."""
 
     def values(sources: Sources) -> Iterator[Value]:
-        for service in sources.services:
-            service.settle()
         for labels, server in sources.servers():
             there, back = carried(server.counters)
             yield (*labels, "in"), there

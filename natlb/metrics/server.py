@@ -23,6 +23,7 @@ from natlb.errors import MetricsError
 from natlb.log import fault
 from natlb.metrics.address import Address
 from natlb.metrics.render import format_for, render
+from natlb.sockets import at_address
 
 PATH: Final = "/metrics"
 
@@ -48,23 +49,13 @@ _REMEDIES: Final = {
 
 def listen(where: Address) -> socket.socket:
     """Open the socket. Raises MetricsError when that cannot be done."""
-    family = socket.AF_INET6 if where.address.version == 6 else socket.AF_INET
     try:
-        opened = socket.socket(family, socket.SOCK_STREAM)
+        opened = at_address(str(where.address), where.port, MOST_CLIENTS)
     except OSError as error:
-        raise MetricsError(f"--metrics {where}: {error.strerror}") from error
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if where.address.version == 6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind((str(where.address), where.port))
-        opened.listen(MOST_CLIENTS)
-        opened.setblocking(False)
-    except OSError as error:
-        opened.close()
         remedy = _REMEDIES.get(error.errno or 0)
         reason = os.strerror(error.errno or 0)
         raise MetricsError(f"--metrics {where}: {reason}" + (f"; {remedy}" if remedy else "")) from error
+    opened.setblocking(False)
     return opened
 
 

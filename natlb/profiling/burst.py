@@ -8,7 +8,6 @@ What this cannot show is what the kernel does with a packet, and what fetching i
 in a natlb that runs, by `show profiling` of the Runtime API.
 """
 
-import argparse
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from natlb.arguments import Arguments
+from natlb.arguments import Arguments, seconds
 from natlb.core.checksum import fold, pseudo_header
 from natlb.core.engine import NatEngine
 from natlb.core.flow import Endpoint
@@ -165,24 +164,14 @@ def main(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "-s", dest="seconds", metavar="SECONDS", type=_seconds, default=2.0, help="work on each load (%(default)g)"
+        "-s", dest="seconds", metavar="SECONDS", type=seconds(0.1), default=2.0, help="work on each load (%(default)g)"
     )
-    seconds = parser.parse_args(argv).seconds
+    options = parser.parse_args(argv)
     try:
         for number, load in enumerate(loads()):
-            found = run(load, seconds)
+            found = run(load, options.seconds)
             sys.stdout.writelines([*(["\n"] if number else []), f"{load.about}\n", *found.table(ENGINE)])
             sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has read enough; what is still in the buffer would fail once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0.1 <= found <= 3600:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds, 0.1 to 3600")
-    return found

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from typing import Final
 
-from natlb.arguments import Arguments
+from natlb.arguments import Arguments, number
 from natlb.core.flow import Endpoint
 from natlb.core.packet import TCP, UDP
+from natlb.digits import whole_number
 from natlb.replay.scene import Interface, Scene
 
-_MOST_DIGITS: Final = 18
 _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 
 REPLAY: Final = "natlb replay"
@@ -119,9 +119,10 @@ def packet(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Made
     """Return the packet that a command line means; end with a message where it means none."""
     given: list[str] = options.packet
     if len(given) == 2 and given[1].isascii() and given[1].isdigit():
-        if not 0 < len(given[1]) <= _MOST_DIGITS or not int(given[1]):
+        found = whole_number(given[1])
+        if not found:
             parser.error(f"'{given[1]}' is not the number of a packet, 1 or more")
-        return Numbered(given[0], int(given[1]))
+        return Numbered(given[0], found)
     protocol = "tcp"
     if given[0] in _PROTOCOLS:
         protocol, *given = given
@@ -231,15 +232,12 @@ def _server_load(text: str) -> tuple[str, int]:
 
 
 def _server_number(text: str, most: int) -> tuple[str, int]:
-    name, equals, number = text.rpartition("=")
+    name, equals, written = text.rpartition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"'{text}' lacks a number: nodes/server1=5")
-    if not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS or int(number) > most:
-        raise argparse.ArgumentTypeError(f"'{number}' is not a number from 0 to {most}")
-    return _server(name), int(number)
+    found = number(written, f"a number from 0 to {most}", 0, most)
+    return _server(name), found
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number, 0 or more")
-    return int(text)
+    return number(text, "a number, 0 or more")

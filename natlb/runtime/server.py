@@ -29,6 +29,7 @@ from natlb.remedies import OF_FILES
 from natlb.runtime.console import Console
 from natlb.runtime.language import Language, Level
 from natlb.runtime.running import Running
+from natlb.sockets import at_address, at_path
 
 _SLICE: Final = 0.0005
 """Seconds of work on a reply before packets have their turn."""
@@ -286,50 +287,18 @@ async def _slice(pieces: AsyncIterator[str], made: list[str], until: float) -> b
 
 
 def _open(access: Access) -> socket.socket:
-    return _open_tcp(access) if access.address is not None else _open_unix(access)
-
-
-def _open_tcp(access: Access) -> socket.socket:
-    host, _ = address = access.address or ("", 0)
-    opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if ":" in host:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind(address)
-        opened.listen(_BACKLOG)
-    except OSError as error:
-        opened.close()
-        raise _failure(access, error) from error
-    return opened
-
-
-def _open_unix(access: Access) -> socket.socket:
-    path = Path(access.path or "")
-    # Made beside its place and moved there when it is ready: nobody ever meets it with the wrong mode, and
-    # what an earlier run left is replaced.
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-        before = os.umask(0o177)
-        try:
-            opened.bind(str(fresh))
-        finally:
-            os.umask(before)
+    def prepare(file: Path) -> None:
         user = pwd.getpwnam(access.user).pw_uid if isinstance(access.user, str) else access.user
         group = grp.getgrnam(access.group).gr_gid if isinstance(access.group, str) else access.group
-        os.chown(fresh, -1 if user is None else user, -1 if group is None else group)
-        fresh.chmod(access.mode)
-        opened.listen(_BACKLOG)
-        fresh.rename(path)
+        os.chown(file, -1 if user is None else user, -1 if group is None else group)
+        file.chmod(access.mode)
+
+    try:
+        if access.address is not None:
+            return at_address(*access.address, _BACKLOG)
+        return at_path(Path(access.path or ""), socket.SOCK_STREAM, _BACKLOG, prepare)
     except (OSError, KeyError) as error:
-        opened.close()
-        with contextlib.suppress(OSError):
-            fresh.unlink()
         raise _failure(access, error) from error
-    return opened
 
 
 def _failure(access: Access, error: OSError | KeyError) -> RuntimeApiError:

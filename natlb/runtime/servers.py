@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from natlb.core.pool import AdminState, Pool, Server
+from natlb.digits import MOST_DIGITS
 from natlb.errors import NatlbError
 from natlb.log import notice
 from natlb.runtime.addresses import plain, read
@@ -20,8 +21,6 @@ from natlb.runtime.running import Running
 MOST_WEIGHT: Final = 256
 
 _NUMBER: Final = re.compile(r"\s*([+-]?[0-9]+)", re.ASCII)
-_MOST_DIGITS: Final = 18
-"""Digits of a number that are read: more than any that is allowed has."""
 _DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MOST_PORT: Final = 65535
 _PORTS: Final = 65536
@@ -302,4 +301,4 @@ def _new_port(server: Server, word: str, checked_elsewhere: bool) -> tuple[int |
 def _number(word: str) -> tuple[int, str] | None:
     """Return the number that a word begins with, and what follows it; None if it begins with none."""
     found = _NUMBER.match(word)
-    return None if found is None else (int(found[1][:_MOST_DIGITS]), word[found.end() :])
+    return None if found is None else (int(found[1][:MOST_DIGITS]), word[found.end() :])

@@ -15,6 +15,7 @@ from natlb.core.engine import NatEngine
 from natlb.core.flow import Connection, Direction
 from natlb.core.packet import UDP
 from natlb.core.states import PHASES
+from natlb.digits import MOST_DIGITS
 from natlb.runtime.addresses import endpoints
 from natlb.runtime.console import Console
 from natlb.runtime.language import Refused, Words
@@ -25,9 +26,6 @@ _PIECE: Final = 16
 
 _MOST_RECENT: Final = 1000
 """Connections that are found at once: a millisecond or two of work."""
-
-_MOST_DIGITS: Final = 18
-"""Digits of a number that are read: more than any that makes a difference has."""
 
 _ID: Final = re.compile(r"0[xX][0-9a-fA-F]{1,12}|[0-9]{1,12}", re.ASCII)
 
@@ -56,7 +54,7 @@ def show_sess_recent(console: Console, words: Words) -> Iterator[str]:
 def _number(words: Words) -> int:
     if not words or not words[0].isascii() or not words[0].isdigit():
         raise Refused("'show sess recent' expects how many.")
-    return min(int(words[0][:_MOST_DIGITS]), _MOST_RECENT)
+    return min(int(words[0][:MOST_DIGITS]), _MOST_RECENT)
 
 
 def _recent(engine: NatEngine, most: int, now: float) -> Iterator[str]:

@@ -18,6 +18,7 @@ from natlb.core.packet import UDP
 from natlb.core.pool import AdminState, Pool, Server
 from natlb.core.service import Intake, Service
 from natlb.core.statistics import Counters
+from natlb.digits import MOST_DIGITS
 from natlb.runtime.addresses import written
 from natlb.runtime.columns import COLUMNS, NATURES, OF_BACKENDS, ORIGINS, POSITIONS, SCOPES
 from natlb.runtime.console import Console
@@ -30,9 +31,6 @@ _PROCESS: Final = 1
 _FRONTEND, _BACKEND, _SERVER = 0, 1, 2
 _LOOKED_AT_ONCE: Final = 500
 """Servers that are looked at before other work has its turn."""
-
-_MOST_DIGITS: Final = 18
-"""Digits of a number that are read: more than any that is somebody's has."""
 
 _LETTERS: Final = "FBS"
 _KINDS: Final = ("Frontend", "Backend", "Server")
@@ -90,7 +88,7 @@ def _number(word: str) -> int:
     """Read a number as C's atoi does: what follows it does not matter, and without one it is 0."""
     sign, digits = (-1, word[1:]) if word.startswith("-") else (1, word)
     length = next((place for place, letter in enumerate(digits) if letter not in "0123456789"), len(digits))
-    return sign * int(digits[: min(length, _MOST_DIGITS)] or "0")
+    return sign * int(digits[: min(length, MOST_DIGITS)] or "0")
 
 
 def show_stat(console: Console, words: Words) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from rich.console import Console
 
-from natlb.arguments import Arguments
+from natlb.arguments import Arguments, number, seconds
 from natlb.top import replies
 from natlb.top.client import Unreachable, ask
 from natlb.top.rates import Sample
@@ -199,7 +199,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("-s", dest="socket", metavar="SOCKET", default=SOCKET, help="stats socket (%(default)s)")
     parser.add_argument(
-        "-i", dest="interval", metavar="SECONDS", type=_seconds, default=1.0, help="time between two looks (1)"
+        "-i", dest="interval", metavar="SECONDS", type=seconds(0.2), default=1.0, help="time between two looks (1)"
     )
     parser.add_argument(
         "-n", dest="count", metavar="COUNT", type=_count, help="write so many samples as plain text, and end"
@@ -207,17 +207,5 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0.2 <= found <= 3600:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds, 0.2 to 3600")
-    return found
-
-
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of samples, 1 or more")
-    return int(text)
+    return number(text, "a number of samples, 1 or more", 1)

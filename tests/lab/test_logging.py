@@ -4,7 +4,6 @@ import contextlib
 import csv
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -17,8 +16,8 @@ import pytest
 
 from netns.balancer import Natlb, ask
 from netns.build import Lab
-from netns.processes import Service
 from netns.topology import SEED
+from tests import haproxy
 from tests.lab.support import shell, until
 
 # HAProxy has to be in time with what it is compared in: it, too, has the machine for itself.
@@ -280,16 +279,6 @@ SESSIONS: dict[str, tuple[Session, str]] = {
 }
 
 
-def _haproxy(lab: Lab, folder: Path) -> Service:
-    program = shutil.which("haproxy")
-    assert program, "haproxy, the oracle of log lines, is not installed: scripts/setup.sh test"
-    path = folder / "haproxy.cfg"
-    path.write_text(_config(_HAPROXY, _OTHER_SYSLOG, folder / "h.sock"))
-    service = Service("haproxy", lab.command("lb", [program, "-db", "-f", str(path)], names=False), folder / "h.log")
-    until((folder / "h.sock").exists, "haproxy listens")
-    return service
-
-
 Pair = tuple[Natlb, Listener, Listener]
 
 
@@ -304,9 +293,8 @@ def pair(served: Lab, haproxy_stats: Path) -> Iterator[Pair]:
     """natlb and HAProxy, each with a syslog server."""
     ours, theirs = Listener(served, _SYSLOG), Listener(served, _OTHER_SYSLOG)
     natlb = served.start_natlb(_config(_NATLB, _SYSLOG, served.stats_socket))
-    haproxy = _haproxy(served, haproxy_stats.parent)
-    yield natlb, ours, theirs
-    haproxy.stop()
+    with haproxy.running(_config(_HAPROXY, _OTHER_SYSLOG, haproxy_stats), haproxy_stats, lab=served):
+        yield natlb, ours, theirs
     natlb.stop()
     ours.socket.close()
     theirs.socket.close()

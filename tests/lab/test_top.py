@@ -16,6 +16,7 @@ import pytest
 from netns.balancer import Natlb, ask
 from netns.build import Lab
 from netns.topology import SEED
+from tests import haproxy
 from tests.lab.support import Client, clients, shell, until
 
 pytestmark = pytest.mark.root
@@ -305,11 +306,9 @@ listen web
 
 
 def test_a_haproxy_can_be_watched_as_well(served: Lab, screen: Screen, tmp_path: Path) -> None:
-    (tmp_path / "h.cfg").write_text(_HAPROXY.format(socket=tmp_path / "h.sock"))
-    haproxy = served.popen("lb", ["haproxy", "-db", "-q", "-f", str(tmp_path / "h.cfg")], names=False)
-    try:
-        until((tmp_path / "h.sock").exists, "HAProxy is there")
-        screen.run(f"{_PYTHON} -s {tmp_path / 'h.sock'} -i 0.3")
+    stats = tmp_path / "h.sock"
+    with haproxy.running(_HAPROXY.format(socket=stats), stats, lab=served):
+        screen.run(f"{_PYTHON} -s {stats} -i 0.3")
         screen.shows(r"HAProxy 2\.\d")
         with clients(served, "client", VIP, 2, port=8889) as opened:
             assert opened[0].ask() == opened[1].ask() == "server1"
@@ -321,6 +320,3 @@ def test_a_haproxy_can_be_watched_as_well(served: Lab, screen: Screen, tmp_path:
             for client in opened:
                 screen.shows(rf"44\.1\.1\.1:{client.socket.getsockname()[1]} +web/server1 ")
         screen.type("q")
-    finally:
-        haproxy.terminate()
-        haproxy.wait(10)

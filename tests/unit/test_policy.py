@@ -1,13 +1,9 @@
 """Rules as written and rules as obeyed are the same rules: beside the real HAProxy, running the same configuration."""
 
-import os
-import shutil
 import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -21,11 +17,15 @@ from natlb.core.flow import ends, flow_key
 from natlb.core.opening import Opening
 from natlb.core.service import Service
 from natlb.core.verdict import Reply, Rewrite
+from netns.balancer import ask
+from tests import haproxy
 from tests.effort import examples
+from tests.ports import free_port
 from tests.unit.core import packets as p
 from tests.unit.core.packets import packed, places
 
 TIMEOUTS = "defaults\n    timeout client 10s\n    timeout server 10s\n    timeout connect 10s\n"
+STATS = "global\n    stats socket {} level admin\n"
 
 
 def made(text: str) -> Assembly:
@@ -198,47 +198,6 @@ def test_limits_and_timeouts_arrive() -> None:
 # Beside HAProxy
 
 
-@pytest.fixture(scope="module")
-def program() -> str:
-    found = shutil.which("haproxy")
-    if found is None:
-        reason = "haproxy, the oracle of the configuration language, is not installed: scripts/setup.sh test"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
-@contextmanager
-def running(program: str, directory: Path, text: str) -> Iterator[Callable[[str], str]]:
-    """HAProxy with a configuration, and a function that asks its Runtime API."""
-    at = directory / "h.sock"
-    file = directory / "h.cfg"
-    file.write_text(f"global\n    stats socket {at} level admin\n{text}")
-    process = subprocess.Popen([program, "-db", "-f", str(file)], stderr=subprocess.PIPE)
-
-    def ask(command: str) -> str:
-        with closing(socket.socket(socket.AF_UNIX)) as client:
-            client.settimeout(60)
-            client.connect(str(at))
-            client.sendall(f"{command}\n".encode())
-            return b"".join(iter(lambda: client.recv(65536), b"")).decode()
-
-    try:
-        end = time.monotonic() + 60
-        started = False
-        while not started:
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < end, "HAProxy does not start"
-            time.sleep(0.02)
-            with suppress(FileNotFoundError, ConnectionRefusedError):
-                started = "Uptime" in ask("show info")  # it answers once it listens everywhere
-        yield ask
-    finally:
-        process.terminate()
-        process.communicate()
-
-
 PATTERNS = (
     "10.0.0.0/8 10.1.2.3/16 192.0.2.7 10.9.0.1/255.255.0.255 203.0.113.128/25 0.0.0.0/32 2001:db8::/32 ::1 "
     "::ffff:172.16.0.0/108 2002:c000:200::/40"
@@ -257,13 +216,13 @@ ADDRESSES = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def haproxys_acl(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], bool]]:
+def haproxys_acl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], bool]]:
     """What HAProxy says of an address against PATTERNS."""
-    (port,) = free_ports(1)
-    text = f"{TIMEOUTS}frontend f\n    bind 127.0.0.1:{port}\n    acl x src {PATTERNS}\n"
+    stats = tmp_path_factory.mktemp("acl") / "h.sock"
+    text = f"{STATS.format(stats)}{TIMEOUTS}frontend f\n    bind 127.0.0.1:{free_port()}\n    acl x src {PATTERNS}\n"
     use = "    tcp-request connection reject if x\n"
-    with running(program, tmp_path_factory.mktemp("acl"), text + use) as ask:
-        yield lambda address: "match=yes" in ask(f"get acl #0 {address}")
+    with haproxy.running(text + use, stats):
+        yield lambda address: "match=yes" in ask(stats, f"get acl #0 {address}", 60)
 
 
 @settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
@@ -316,14 +275,6 @@ CLIENTS = [
     *(("127.0.4.1", 0), ("127.0.5.1", 0), ("127.0.5.2", 0), ("127.0.5.3", 0), ("127.0.2.3", 0), ("127.0.2.4", 0)),
 ]
 """Who comes, one after the other, and to which of the two ports."""
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as held:  # all at a time, or one might be had twice
-        probes = [held.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 @contextmanager
@@ -398,14 +349,15 @@ def p_port(place: tuple[str, int]) -> bytes:
     return place[1].to_bytes(2, "big")
 
 
-def test_the_same_clients_reach_the_same_servers_as_in_haproxy(program: str, tmp_path: Path) -> None:
+def test_the_same_clients_reach_the_same_servers_as_in_haproxy(tmp_path: Path) -> None:
     names = ["plain1", "special1", "special2", "sticky1", "sticky2"]
     with named_servers(names) as servers:
-        ports = [*free_ports(2), *servers]
+        ports = [free_port(), free_port(), *servers]
         text = TIMEOUTS + RULES.format(ports=ports)
         ours = Ours(text)
         got = [ours.ask(source, ports[which]) for source, which in CLIENTS]
-        with running(program, tmp_path, text):
+        stats = tmp_path / "h.sock"
+        with haproxy.running(STATS.format(stats) + text, stats):
             expected = [asked_of_haproxy(source, ports[which]) for source, which in CLIENTS]
     assert got == expected
     assert set(expected) == {*names, "rejected"}, "each was reached"

@@ -1,6 +1,5 @@
 """Ending older natlb, and nobody else."""
 
-import gc
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from natlb.predecessors import end
+from tests.descriptors import nothing_left_open
 
 _SLEEP = "import signal; signal.pause()"
 
@@ -77,11 +77,8 @@ def test_a_thread_of_another_process_is_left_alone_too(caplog: pytest.LogCapture
 
 
 def test_nothing_stays_open() -> None:
-    gc.collect()  # what others have left is not closed in the midst of it
-    before = set(Path("/proc/self/fd").iterdir())
-    with running("sleep", "99") as other:
+    with nothing_left_open(), running("sleep", "99") as other:
         end([other.pid], signal.SIGTERM)
-    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_a_process_that_keeps_a_natlb_is_natlb_too(tmp_path: Path) -> None:

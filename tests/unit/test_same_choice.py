@@ -4,12 +4,8 @@ A real HAProxy balances real connections on the loopback interface, from clients
 127.0.0.0/8. natlb's pool, made of the same text, is asked about the same flows.
 """
 
-import os
-import shutil
 import socket
-import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +19,8 @@ from natlb.config.parser import parse
 from natlb.core.flow import flow_key
 from natlb.core.packet import TCP
 from natlb.core.pool import Pool
+from tests.haproxy import running
+from tests.ports import free_port
 
 NAMES = ("a", "b", "c", "d")
 
@@ -94,18 +92,6 @@ class Both:
         return theirs, picked.name
 
 
-def _answers(place: Path) -> bool:
-    """Whether HAProxy answers at its stats socket, which it does once it listens everywhere."""
-    with socket.socket(socket.AF_UNIX) as knock:
-        knock.settimeout(60)
-        try:
-            knock.connect(os.fspath(place))
-            knock.sendall(b"show info\n")
-            return knock.recv(1) != b""
-        except OSError:
-            return False
-
-
 def _end(place: tuple[str, int]) -> tuple[bytes, bytes]:
     return ip_address(place[0]).packed, place[1].to_bytes(2, "big")
 
@@ -113,38 +99,21 @@ def _end(place: tuple[str, int]) -> tuple[bytes, bytes]:
 @contextmanager
 def both(directory: Path, servers: Servers, lines: str, parameters: tuple[str, str, str, str]) -> Iterator[Both]:
     """Run HAProxy with four servers, and make natlb's pool of the same configuration."""
-    program = shutil.which("haproxy")
-    if program is None:
-        reason = "haproxy, the oracle of the schedulers, is not installed: scripts/setup.sh test"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
+    port, stats = free_port(), directory / "h.sock"
     listed = "".join(
         f"    server {name} 127.0.0.1:{at} {words}\n"
         for name, at, words in zip(NAMES, servers.ports, parameters, strict=True)
     )
-    ready = directory / "ready"
     text = (
-        f"global\n    stats socket {ready}\n"
+        f"global\n    stats socket {stats}\n"
         "defaults\n    timeout client 60s\n    timeout server 60s\n    timeout connect 60s\n"
         f"listen l\n    bind *:{port}\n{lines}{listed}"
     )
-    path = directory / "same.cfg"
-    path.write_text(text)
     config = parse([("same.cfg", text.encode())], {}).config
     assert config is not None
     with ExitStack() as stack:
         stack.callback(servers.let_go)
-        process = subprocess.Popen([program, "-db", "-f", os.fspath(path)], stderr=subprocess.DEVNULL)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        until = time.monotonic() + 60
-        while not _answers(ready):
-            assert time.monotonic() < until, "HAProxy does not start"
-            time.sleep(0.05)
+        stack.enter_context(running(text, stats))
         yield Both(assemble(config).pools["l"], port, stack)
 
 

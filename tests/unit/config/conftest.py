@@ -1,7 +1,5 @@
 """What the tests of the configuration share: a way to read a text, and HAProxy itself as the oracle."""
 
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +10,7 @@ import pytest
 
 from natlb.config.model import Address, Config
 from natlb.config.parser import Parsed, parse
+from tests.haproxy import program
 
 HOSTS = {
     "four.test": ["192.0.2.4"],
@@ -96,12 +95,7 @@ of its own that nobody uses here: that takes it 50 ms, and everything else 5."""
 
 @pytest.fixture(scope="session")
 def haproxy(tmp_path_factory: pytest.TempPathFactory) -> HAProxy:
-    program = shutil.which("haproxy")
-    if program is None:
-        reason = "haproxy, the oracle of the configuration language, is not installed: scripts/setup.sh test"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    found = program()
     directory = tmp_path_factory.mktemp("haproxy")
     unverified = directory / "unverified.cfg"
     unverified.write_text(UNVERIFIED)
@@ -111,7 +105,7 @@ def haproxy(tmp_path_factory: pytest.TempPathFactory) -> HAProxy:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text.encode() if isinstance(text, str) else text)
         done = subprocess.run(
-            [program, "-c", *arguments, "-f", path.name, "-f", unverified],
+            [found, "-c", *arguments, "-f", path.name, "-f", unverified],
             cwd=path.parent,
             capture_output=True,
             timeout=30,

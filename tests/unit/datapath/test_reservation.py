@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-from contextlib import ExitStack
 from ipaddress import ip_address
 
 import pytest
@@ -12,8 +11,12 @@ from natlb.datapath import reservation
 from natlb.datapath.host import Endpoint
 from natlb.datapath.reservation import Reservation, check_sources
 from natlb.errors import DatapathError
+from tests.ports import free_port
 
 LOOPBACK = {"ipv4": "127.0.0.1", "ipv6": "::1"}
+
+_TCP_CLOSE = 7
+"""linux/tcp_states.h: both ends know that a connection is over."""
 
 
 @pytest.fixture(params=LOOPBACK.values(), ids=LOOPBACK)
@@ -30,28 +33,19 @@ def tcp(address: str, *, reuse: bool = False) -> socket.socket:
     return made
 
 
-def free_ports(address: str, number: int) -> list[int]:
-    with ExitStack() as held:  # all at a time, or one might be had twice
-        probes = [held.enter_context(tcp(address)) for _ in range(number)]
-        for probe in probes:
-            probe.bind((address, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def free_port(address: str) -> int:
-    return free_ports(address, 1)[0]
-
-
 def port_in_time_wait(address: str) -> int:
     """The port of a server that has just ended, having closed a connection first."""
+    port = free_port()
     with tcp(address, reuse=True) as listening:
-        listening.bind((address, 0))
+        listening.bind((address, port))
         listening.listen()
-        port = int(listening.getsockname()[1])
         with tcp(address) as client:
             client.connect((address, port))
             listening.accept()[0].close()
             assert client.recv(1) == b""
+            client.shutdown(socket.SHUT_WR)
+            while client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:
+                pass  # the server's end has not heard of it yet
     return port
 
 
@@ -60,7 +54,7 @@ def reserve(address: str, port: int) -> Reservation:
 
 
 def test_the_ports_of_one_frontend_are_given_back_and_no_others(host: str) -> None:
-    ports = free_ports(host, 2)
+    ports = [free_port(), free_port()]
     wanted = [(f"f{port}", Endpoint(ip_address(host), port)) for port in ports]
     with Reservation(wanted) as held, tcp(host) as server, tcp(host) as other:
         assert len(held) == 2
@@ -72,19 +66,19 @@ def test_the_ports_of_one_frontend_are_given_back_and_no_others(host: str) -> No
 
 
 def test_a_reserved_port_cannot_be_taken_by_a_server(host: str) -> None:
-    port = free_port(host)
+    port = free_port()
     with reserve(host, port), tcp(host, reuse=True) as server, pytest.raises(OSError, match="Address already in use"):
         server.bind((host, port))
 
 
 def test_a_reserved_port_cannot_be_reserved_twice(host: str) -> None:
-    port = free_port(host)
+    port = free_port()
     with reserve(host, port), pytest.raises(DatapathError, match="Address already in use"):
         reserve(host, port)
 
 
 def test_a_client_of_a_reserved_port_is_refused_by_the_kernel(host: str) -> None:
-    port = free_port(host)
+    port = free_port()
     with reserve(host, port), tcp(host) as client, pytest.raises(ConnectionRefusedError):
         client.connect((host, port))
 
@@ -129,7 +123,7 @@ def test_a_server_with_finished_connections_that_still_runs_keeps_its_port(host:
 
 
 def test_closing_gives_the_port_back(host: str) -> None:
-    port = free_port(host)
+    port = free_port()
     held = reserve(host, port)
     held.close()
     held.close()
@@ -138,7 +132,7 @@ def test_closing_gives_the_port_back(host: str) -> None:
 
 
 def test_all_or_none_are_reserved() -> None:
-    free = free_port("127.0.0.1")
+    free = free_port()
     with tcp("127.0.0.1") as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -151,7 +145,7 @@ def test_all_or_none_are_reserved() -> None:
 
 
 def test_both_families_can_have_the_same_port() -> None:
-    port = free_port("::1")
+    port = free_port()
     with reserve("127.0.0.1", port), reserve("::1", port):
         pass
 
@@ -165,7 +159,7 @@ def test_an_address_that_the_machine_does_not_have_is_refused_with_the_remedy() 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
 def test_a_transparent_bind_may_have_an_address_of_others(address: str) -> None:
-    with Reservation([("www", Endpoint(ip_address(address), free_port("::1"), foreign=True))]):
+    with Reservation([("www", Endpoint(ip_address(address), free_port(), foreign=True))]):
         pass
 
 
@@ -179,12 +173,6 @@ def udp(address: str, *, reuse: bool = False) -> socket.socket:
     if reuse:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return made
-
-
-def free_udp_port(address: str) -> int:
-    with udp(address) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 def reserve_udp(address: str, port: int) -> Reservation:
@@ -201,7 +189,7 @@ _PLACES = {
 
 @pytest.mark.parametrize(("bound", "asked"), _PLACES.values(), ids=_PLACES)
 def test_a_reserved_udp_port_cannot_be_taken_by_a_server_or_reserved_twice(bound: str, asked: str) -> None:
-    port = free_udp_port(bound)
+    port = free_port()
     with reserve_udp(bound, port), udp(asked, reuse=True) as server:
         with pytest.raises(OSError, match="Address already in use"):
             server.bind((asked, port))
@@ -213,7 +201,7 @@ def test_a_reserved_udp_port_cannot_be_taken_by_a_server_or_reserved_twice(bound
 
 @pytest.mark.parametrize(("bound", "asked"), _PLACES.values(), ids=_PLACES)
 def test_datagrams_to_a_reserved_port_do_not_pile_up(bound: str, asked: str) -> None:
-    port = free_udp_port(bound)
+    port = free_port()
     with reserve_udp(bound, port) as held, udp(asked) as client:
         client.connect((asked, port))
         for _ in range(100):
@@ -236,7 +224,7 @@ def test_the_udp_port_of_a_server_that_runs_is_refused_with_the_remedy(host: str
 
 
 def test_tcp_and_udp_can_have_the_same_port(host: str) -> None:
-    port = free_port(host)
+    port = free_port()
     with reserve(host, port), reserve_udp(host, port):
         pass
 
@@ -273,7 +261,7 @@ def test_a_kernel_without_ipv6_is_one_line_with_the_remedy(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("protocol", [6, 17], ids=["tcp", "udp"])
 def test_what_another_has_held_is_kept_and_the_rest_given_back(host: str, protocol: int) -> None:
-    ports = free_ports(host, 2)
+    ports = [free_port(), free_port()]
     kept, given_up = (Endpoint(ip_address(host), port, protocol=protocol) for port in ports)
     with Reservation([("a", kept), ("b", given_up)]) as before:
         copies = {endpoint: held.dup() for endpoint, held in before.holdings.items()}
@@ -288,7 +276,7 @@ def test_what_another_has_held_is_kept_and_the_rest_given_back(host: str, protoc
 @pytest.mark.parametrize("protocol", [6, 17], ids=["tcp", "udp"])
 @pytest.mark.parametrize("wider", [True, False])
 def test_a_place_that_contains_the_one_before_or_lies_in_it_can_be_taken(host: str, protocol: int, wider: bool) -> None:
-    port, anywhere = free_port(host), "::" if ":" in host else "0.0.0.0"
+    port, anywhere = free_port(), "::" if ":" in host else "0.0.0.0"
     old, new = (Endpoint(ip_address(address), port, protocol=protocol) for address in (host, anywhere))
     if not wider:
         old, new = new, old
@@ -303,11 +291,11 @@ def test_a_place_that_contains_the_one_before_or_lies_in_it_can_be_taken(host: s
 
 
 def test_a_stranger_is_still_in_the_way(host: str) -> None:
-    port = free_port(host)
+    port = free_port()
     with tcp(host, reuse=True) as server:
         server.bind((host, port))
         server.listen()
-        with Reservation([("a", Endpoint(ip_address(host), free_port(host)))]) as before:
+        with Reservation([("a", Endpoint(ip_address(host), free_port()))]) as before:
             copies = {endpoint: held.dup() for endpoint, held in before.holdings.items()}
             with pytest.raises(DatapathError, match="Address already in use"):
                 Reservation([("b", Endpoint(ip_address(host), port))], copies)
@@ -322,7 +310,7 @@ def test_a_stranger_is_still_in_the_way(host: str) -> None:
 def test_a_wildcard_and_an_address_that_lies_in_it_can_both_be_had(
     host: str, protocol: int, wildcard_first: bool
 ) -> None:
-    port = (free_udp_port if protocol == 17 else free_port)(host)
+    port = free_port()
     wanted = [(name, Endpoint(ip_address(name), port, protocol=protocol)) for name in (anywhere(host), host)]
     if not wildcard_first:
         wanted.reverse()
@@ -340,7 +328,7 @@ def test_a_wildcard_and_an_address_that_lies_in_it_can_both_be_had(
 
 @pytest.mark.parametrize("protocol", [6, 17], ids=["tcp", "udp"])
 def test_both_are_handed_on_and_a_third_can_be_added(host: str, protocol: int) -> None:
-    port = (free_udp_port if protocol == 17 else free_port)(host)
+    port = free_port()
     wide, narrow = (Endpoint(ip_address(name), port, protocol=protocol) for name in (anywhere(host), host))
     with Reservation([("a", narrow)]) as before:
         copies = {endpoint: held.dup() for endpoint, held in before.holdings.items()}
@@ -355,7 +343,7 @@ def test_both_are_handed_on_and_a_third_can_be_added(host: str, protocol: int) -
 @pytest.mark.parametrize("stranger", ["there", "elsewhere"])
 def test_a_stranger_who_lets_his_port_be_shared_is_found_all_the_same(stranger: str) -> None:
     """It is bound, and no more, or for UDP, with SO_REUSEADDR: whoever sets that too, overlooks it."""
-    port = free_udp_port("127.0.0.1")
+    port = free_port()
     wanted = [("a", Endpoint(ip_address(name), port, protocol=17)) for name in ("127.0.0.1", "0.0.0.0")]
     place = "127.0.0.1" if stranger == "there" else "127.0.0.2"
     with udp("127.0.0.1", reuse=True) as server:
@@ -365,7 +353,7 @@ def test_a_stranger_who_lets_his_port_be_shared_is_found_all_the_same(stranger: 
 
 
 def test_the_same_place_is_not_to_be_had_twice(host: str) -> None:
-    endpoint = Endpoint(ip_address(host), free_port(host))
+    endpoint = Endpoint(ip_address(host), free_port())
     with pytest.raises(DatapathError, match="Address already in use"):
         Reservation([("a", endpoint), ("b", endpoint)])
 

@@ -1,7 +1,6 @@
 """The life of a state file: made, followed, killed, read by the next one; kept, or ended."""
 
 import errno
-import gc
 import os
 import socket
 import stat
@@ -22,6 +21,7 @@ from natlb.handover import layout, recorder, statefile
 from natlb.handover.layout import CHUNK, PAGE, RECORD, read
 from natlb.handover.place import here
 from natlb.handover.statefile import Restored, StateFile
+from tests.descriptors import nothing_left_open
 from tests.unit.core import invariants
 from tests.unit.core.conversation import ACK, DATA, DATAGRAM, FIN, RST_ACK, SYN, SYN_ACK, Conversation, to
 
@@ -772,19 +772,13 @@ def test_it_grows_with_the_table(directory: Path) -> None:
 
 def test_it_takes_no_more_descriptors_however_many_connections_there_are(natlb: Natlb) -> None:
     natlb.open(1)
-    gc.collect()  # what others have left is not closed in the midst of it
-    few = descriptors()
     ledger = natlb.talk.engine.ledger
-    for _ in range(3):
-        ledger._grow()
-    ledger._free.rotate(-3 * CHUNK)
-    natlb.open(2)
-    assert read(natlb.file.path.read_bytes(), here(QUEUE)).header.chunks == 4
-    assert descriptors() == few
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+    with nothing_left_open():
+        for _ in range(3):
+            ledger._grow()
+        ledger._free.rotate(-3 * CHUNK)
+        natlb.open(2)
+        assert read(natlb.file.path.read_bytes(), here(QUEUE)).header.chunks == 4
 
 
 def test_what_no_file_can_hold_is_not_recorded(natlb: Natlb, monkeypatch: pytest.MonkeyPatch) -> None:

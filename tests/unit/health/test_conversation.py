@@ -2,14 +2,12 @@
 
 import asyncio
 import errno
-import gc
 import os
 import select
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +16,7 @@ from natlb.health.conversation import LARGEST_RESPONSE, Answer, Limits, ask
 from natlb.health.status import Status
 from natlb.questions import CONNECT, Connect, Expect, Question, Send, Step
 from natlb.regex import Pattern, Search
+from tests.descriptors import nothing_left_open
 from tests.garbage import collected_as_in_natlb
 from tests.travel import Loop
 
@@ -96,13 +95,10 @@ def test_the_lack_of_a_socket_of_our_own_says_nothing_about_the_server(monkeypat
 
 
 def test_no_check_leaves_a_file_open() -> None:
-    gc.collect()  # what others have left is not closed in the midst of it
-    with closed_port() as closed, silent_port() as silent:
-        before = len(list(Path("/proc/self/fd").iterdir()))
+    with closed_port() as closed, silent_port() as silent, nothing_left_open():
         for port in (closed, silent):
             check("127.0.0.1", port, timeout=0.05)
         check("127.0.0.1", closed, 0.05, UDP)
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 # -- datagrams

@@ -1,13 +1,11 @@
 """A network namespace to try the program in, and the kernel's own way to run it on one packet (BPF_PROG_TEST_RUN)."""
 
 import ctypes
-import gc
 import itertools
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from ctypes import c_int, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,24 +177,3 @@ def until_carried(route: IPRoute, *names: str) -> None:
     }:
         assert time.monotonic() < deadline, f"{names} do not come up"
         time.sleep(0.005)
-
-
-@contextmanager
-def nothing_left_open() -> Iterator[None]:
-    """Have the same open afterwards as before.
-
-    What was open before and is garbage is closed now, or the collector might do it meanwhile.
-    """
-    gc.collect()
-    before = descriptors()
-    yield
-    assert descriptors() == before
-
-
-def descriptors() -> Counter[str]:
-    """Return what this process has open, and how often."""
-    found: Counter[str] = Counter()
-    for each in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the one by which they are listed
-            found[str(each.readlink())] += 1
-    return found

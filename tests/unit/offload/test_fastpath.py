@@ -12,6 +12,7 @@ from natlb.errors import OffloadError
 from natlb.offload import layout, libbpf
 from natlb.offload.fastpath import PIECE, FastPath
 from natlb.offload.layout import ENDED, packed_key
+from tests.descriptors import nothing_left_open
 from tests.unit.core.conversation import ACK, DATA, DATAGRAM, FIN, RST, SYN, SYN_ACK, Conversation, to
 from tests.unit.offload import kernel
 from tests.unit.offload.lockstep import carried, one_hop_on
@@ -420,13 +421,13 @@ def test_more_than_the_kernel_has_memory_for_is_refused(driven):
 
 def test_a_refusal_leaves_nothing_open(driven):
     one = driven(1)
-    with kernel.nothing_left_open(), pytest.raises(OffloadError):
+    with nothing_left_open(), pytest.raises(OffloadError):
         FastPath(one.talk.engine.ledger, 0, 2**31 - 1, lambda connection: b"")
 
 
 def test_what_was_closed_has_nothing_open(driven):
     one = driven(1)
-    with kernel.nothing_left_open():
+    with nothing_left_open():
         path = FastPath(one.talk.engine.ledger, 1, 10, lambda connection: b"")
         assert path.enter(one.entry(0))
         path.close()

@@ -8,12 +8,10 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from natlb.assembly import Machine, assemble
 from natlb.config.parser import parse
@@ -22,6 +20,8 @@ from natlb.estate import Inherited
 from natlb.offloading import Offloader
 from natlb.succession import OFF, Succession
 from natlb.yielding import Tenure
+from tests.haproxy import running
+from tests.ports import free_port
 
 from .consoles import socket_directory
 
@@ -70,13 +70,8 @@ class Kernel:
 
 
 def _with_sockets(config: str, directory: Path) -> str:
-    ports = []
-    with socket.socket() as one, socket.socket() as other:
-        for held in (one, other):
-            held.bind(("127.0.0.1", 0))
-            ports.append(held.getsockname()[1])
     lines = [f"    stats socket {directory}/{level} mode 600 level {level}" for level in LEVELS]
-    return config.format(sockets="\n".join(lines), port=ports[0], another=ports[1])
+    return config.format(sockets="\n".join(lines), port=free_port(), another=free_port())
 
 
 def _asking(directory: Path) -> Ask:
@@ -94,19 +89,13 @@ def _asking(directory: Path) -> Ask:
 
 
 @contextmanager
-def haproxy(config: str, errors: int | IO[str] = subprocess.DEVNULL) -> Iterator[Ask]:
-    """Run a HAProxy inside the block; its standard error goes to `errors`."""
-    with socket_directory() as directory:
-        file = directory / "haproxy.cfg"
-        file.write_text(_with_sockets(config, directory))
-        with subprocess.Popen(["haproxy", "-db", "-f", file], stderr=errors) as process:
-            try:
-                until = time.monotonic() + 60
-                while not (directory / "user").exists() and time.monotonic() < until:
-                    time.sleep(0.02)
-                yield _asking(directory)
-            finally:
-                process.kill()
+def haproxy(config: str, log: Path | None = None) -> Iterator[Ask]:
+    """Run a HAProxy inside the block; what it says goes to `log`."""
+    with (
+        socket_directory() as directory,
+        running(_with_sockets(config, directory), directory / "admin", log=log),
+    ):
+        yield _asking(directory)
 
 
 def natlb(config: str, conversation: Conversation) -> list[bytes]:

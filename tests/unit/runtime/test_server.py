@@ -25,6 +25,7 @@ from natlb.runtime.commands import LANGUAGE
 from natlb.runtime.language import Command, Language, Level
 from natlb.runtime.running import Running
 from natlb.runtime.server import Access, RuntimeServer
+from tests.ports import free_port
 
 from .conftest import syn
 from .consoles import Doctor, Recruits, answer, run, said, serving, socket_directory
@@ -299,9 +300,7 @@ def test_the_level_is_the_sockets_and_each_client_begins_with_it(running: Runnin
 
 
 def test_a_tcp_socket_speaks_the_same(running: Running) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        access = Access(address=free.getsockname(), severities="number")
+    access = Access(address=("127.0.0.1", free_port()), severities="number")
     assert str(access) == f"ipv4@127.0.0.1:{access.address[1]}"
 
     async def story() -> str:

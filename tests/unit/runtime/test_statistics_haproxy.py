@@ -6,10 +6,8 @@ the rest, that it is there. Descriptions are natlb's own.
 
 import json
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +17,8 @@ from natlb.runtime.columns import COLUMNS
 from natlb.runtime.language import Level
 from natlb.runtime.running import Running
 from natlb.runtime.vitals import Watch
+from netns import balancer
+from tests.haproxy import running
 
 from .consoles import Doctor, Recruits, answer, socket_directory
 
@@ -70,22 +70,10 @@ Ask = Callable[[str], str]
 @pytest.fixture(scope="module")
 def haproxy() -> Iterator[Ask]:
     with socket_directory() as directory:
-        file = directory / "haproxy.cfg"
         # Nobody can reach a frontend at an abstract socket's address; natlb has no such thing.
-        file.write_text(_CONFIG.format(directory=directory, host="abns@natlb-test").replace(":1888", "-1888"))
-        with subprocess.Popen(["haproxy", "-db", "-f", file], stderr=subprocess.DEVNULL) as process:
-            try:
-                yield lambda line: _said(directory, line)
-            finally:
-                process.kill()
-
-
-def _said(directory: Path, line: str) -> str:
-    until = time.monotonic() + 10
-    while not (directory / "admin").exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    asked = ["socat", "-t10", "-", f"unix-connect:{directory}/admin"]
-    return subprocess.run(asked, input=f"{line}\n", capture_output=True, text=True, check=True).stdout
+        config = _CONFIG.format(directory=directory, host=f"abns@{directory.name}").replace(":1888", "-1888")
+        with running(config, directory / "admin"):
+            yield lambda line: balancer.ask(directory / "admin", line, 60)
 
 
 @pytest.fixture

@@ -255,7 +255,7 @@ def test_what_operators_do_is_told_as_haproxy_tells_it(
         return [ask("admin", f"{each}\n".encode()) for each in [*commands, _LAST]]
 
     errors = tmp_path / "errors"
-    with errors.open("w") as file, haproxy(config, file) as ask:
+    with haproxy(config, errors) as ask:
         replies, theirs = hold(ask), _lines(syslog)
         until = time.monotonic() + 60
         while not _TOLD_LAST.search(errors.read_text()) and time.monotonic() < until:
