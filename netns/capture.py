@@ -24,6 +24,13 @@ _RECORD_HEADER = struct.Struct("=IIII")
 _MAGIC = 0xA1B2C3D4
 
 
+LONGEST = 66_000
+"""Bytes of the longest packet that there is, with its link's header: up to 64 KB of a stream stay in one piece."""
+
+LONGEST_ON_A_WIRE = 10_000
+"""The same where none comes in one piece that the link would not take: with room for jumbo frames."""
+
+
 class Capture:
     """A capture that runs from its making to `stop`; also a context manager."""
 
@@ -36,16 +43,17 @@ class Capture:
         path: Path,
         *,
         wait: bool = True,
+        longest: int = LONGEST,
     ) -> None:
         """`enter` is the command that enters the namespace; `expression` is tcpdump's filter ("" for everything).
 
         Whoever does not `wait` calls `begin` before the first packet: so several captures can start at the same time.
+        The kernel's buffer has room for 32 MB of packets that are all as long as the `longest`, in bytes, however short
+        they are: 500, or as many more as that is shorter. With a longer one the capture cannot be read.
         """
         self.place = place
         self.path = path
-        # The kernel's buffer has room for so many packets of the longest that is asked for, however short they are: by
-        # default for eight of tcpdump's longest, here for 500 of the longest that there are.
-        sizes = ["-s", "66000", "-B", "32768"]
+        sizes = ["-s", str(longest), "-B", "32768"]
         # -Z root: on some systems tcpdump changes to a user of its own, who could not write here.
         options = ["-i", interface, "-n", "-U", "--immediate-mode", *sizes, "-Z", "root", "-w", str(path)]
         argv = [*enter, "tcpdump", *options, *([expression] if expression else [])]
@@ -127,7 +135,10 @@ def settle(captures: Sequence[Capture], quiet: float = 0.15, seconds: float = 10
 
 
 def read_pcap(path: Path) -> list[tuple[float, bytes]]:
-    """Read a pcap as tcpdump writes it on this machine; a record that is not complete yet is left out."""
+    """Read a pcap as tcpdump writes it on this machine; a record that is not complete yet is left out.
+
+    LabError when it is another kind of file, or has a packet that was cut short.
+    """
     data = path.read_bytes()
     if len(data) < _GLOBAL_HEADER:
         return []
@@ -136,7 +147,9 @@ def read_pcap(path: Path) -> list[tuple[float, bytes]]:
     packets = []
     at = _GLOBAL_HEADER
     while at + _RECORD_HEADER.size <= len(data):
-        seconds, micros, length, _ = _RECORD_HEADER.unpack_from(data, at)
+        seconds, micros, length, whole = _RECORD_HEADER.unpack_from(data, at)
+        if length < whole:
+            raise LabError(f"{path} has no more than {length} of {whole} bytes of a packet")
         at += _RECORD_HEADER.size
         if at + length > len(data):
             break

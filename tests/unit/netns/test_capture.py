@@ -38,3 +38,9 @@ def test_what_is_no_pcap_is_refused(pcap):
     pcap.write_bytes(b"GIF89a" * 10)
     with pytest.raises(LabError, match="not a pcap"):
         read_pcap(pcap)
+
+
+def test_a_packet_of_which_a_part_is_missing_is_refused(pcap):
+    pcap.write_bytes(HEADER + struct.pack("=IIII", 10, 0, 5, 1500) + b"first")
+    with pytest.raises(LabError, match="no more than 5 of 1500 bytes of a packet"):
+        read_pcap(pcap)
