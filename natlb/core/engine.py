@@ -22,7 +22,7 @@ from typing import Final
 
 from natlb.core import answers
 from natlb.core.addresses import OwnAddresses, is_host
-from natlb.core.admission import Admission
+from natlb.core.admission import Admission, Refusal
 from natlb.core.bookkeeping import Books
 from natlb.core.events import EndReason, Event, ServerBypassed, ServerTried
 from natlb.core.eviction import Eviction
@@ -480,7 +480,7 @@ class NatEngine:
             return self._refuse(view, now)
         connection = self.admission.open(view.key, service, _INIT, now, server, past=past)
         if not isinstance(connection, Connection):
-            return self._drop(connection) if isinstance(connection, DropReason) else self._refuse(view, now)
+            return self._turn_away(view, connection, now)
         # -- state
         self.ledger.retries[connection.index] = retries
         self._window.open(view, connection, _ORIGINAL)
@@ -533,7 +533,7 @@ class NatEngine:
             return self._drop(DropReason.BAD_CHECKSUM)
         connection = self.admission.open(view.key, service, _ONE_WAY, now, past=past)
         if not isinstance(connection, Connection):
-            return self._drop(connection) if isinstance(connection, DropReason) else self._refuse(view, now)
+            return self._turn_away(view, connection, now)
         return self._send_datagram_on(view, connection, _ORIGINAL, now)
 
     def _send_datagram_on(self, view: PacketView, connection: Connection, direction: Direction, now: float) -> Rewrite:
@@ -661,6 +661,10 @@ class NatEngine:
             translation.apply_udp(packet, transport)
         # -- verdict
         return Rewrite(packet)
+
+    def _turn_away(self, view: PacketView, refusal: Refusal, now: float) -> Verdict:
+        """Do with a packet that opens no connection what admission says."""
+        return self._drop(refusal) if isinstance(refusal, DropReason) else self._refuse(view, now)
 
     def _refuse(self, view: PacketView, now: float) -> Verdict:
         """Answer a packet as a host does where nobody listens."""
