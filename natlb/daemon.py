@@ -122,6 +122,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._states = States(config, made)
+        self._accesses = stats_sockets.accesses(config)
         self._sockets: RuntimeServer
         self._supervisor: Supervisor
         self._roster: Roster
@@ -169,7 +170,7 @@ class Daemon:
                 await metrics.start()
             # From here on nothing else has its turn until the packets have theirs; and no command is obeyed, no thread
             # begins before privileges are lost.
-            sockets.start(inherited.stats(stats_sockets.accesses(self._config)))
+            sockets.start(inherited.stats(self._accesses))
             inherited.close()
             self._get_ready()
             ends = predecessor is not None and predecessor.thank()
@@ -356,10 +357,10 @@ class Daemon:
             vitals=self._watch.vitals,
             version=f"natlb {natlb.__version__}",
             environ=os.environ,
-            sockets=[(str(access), access.level) for access in stats_sockets.accesses(config)],
+            sockets=[(str(access), access.level) for access in self._accesses],
             offloader=self._offloader,
         )
-        return stats_sockets.server_for(config, running)
+        return stats_sockets.server_for(self._accesses, config, running)
 
     def _metrics_server(self, listening: socket.socket) -> MetricsServer:
         """Prepare to be scraped. Only then is it measured what is measured for that alone."""

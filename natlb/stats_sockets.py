@@ -4,6 +4,8 @@ As in `natlb.assembly`, the configuration says what was written and `natlb.runti
 translates.
 """
 
+from collections.abc import Sequence
+
 from natlb.config.defaults import STATS_MAXCONN, STATS_TIMEOUT
 from natlb.config.model import Config, StatsSocket
 from natlb.runtime.commands import LANGUAGE
@@ -17,10 +19,10 @@ def accesses(config: Config) -> list[Access]:
     return [_access(each) for each in config.stats_sockets]
 
 
-def server_for(config: Config, running: Running) -> RuntimeServer:
+def server_for(sockets: Sequence[Access], config: Config, running: Running) -> RuntimeServer:
     """Make the server of all of them; `running` is what its commands work on."""
     return RuntimeServer(
-        accesses(config),
+        sockets,
         running,
         LANGUAGE,
         timeout=config.stats_timeout or STATS_TIMEOUT,
