@@ -37,7 +37,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from netns import balancer, names
-from netns.capture import LONGEST_ON_A_WIRE, Capture
+from netns.capture import LONGEST, LONGEST_ON_A_WIRE, Capture
 from netns.errors import LabError
 from netns.processes import NAMESPACES, PYTHON, Resident, Service, end_all_in, every, living_in
 from netns.topology import LINK, SEED, Host, Topology
@@ -91,6 +91,11 @@ class Lab:
         self.stats_socket = self.directory / "natlb.sock"
         self._claims = self.directory / "namespaces"
         self._services: list[Service] = []
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest packet on its links, for a capture."""
+        return LONGEST if self.offloads else LONGEST_ON_A_WIRE
 
     def advice(self, words: str) -> str:
         """Return the command line that does `words` with this lab."""
@@ -373,8 +378,8 @@ class Lab:
 
     def capture(self, host: str, interface: str, expression: str = "", **options: Any) -> Capture:
         """Start a capture at one of a host's interfaces; see `netns.capture`, also for the options."""
-        if not self.offloads and interface not in ("any", "lo"):
-            options = {"longest": LONGEST_ON_A_WIRE} | options
+        if interface not in ("any", "lo"):
+            options = {"longest": self.longest} | options
         enter = self.command(host, [], names=False)
         path = self.new_file(f"{host}-{interface}", "pcap")
         return Capture(enter, f"{host}:{interface}", interface, expression, path, **options)

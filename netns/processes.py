@@ -172,9 +172,8 @@ class Service:
 
         LabError when it takes longer. Until then whoever looks for it, as `living_in` does, does not see it.
         """
-        there, way = _identity(NAMESPACES / namespace), " ".join(self._argv)
+        there, pid, way = _identity(NAMESPACES / namespace), self.process.pid, " ".join(self._argv)
         for _ in every(0.002, seconds):
-            pid = self.process.pid
             if not self.alive or (_namespace_of(pid) == there and _command(pid) != way):
                 return
         raise self.failure("did not come up")

@@ -20,7 +20,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.utils import RawPcapReader, checksum
 
 from netns.build import Lab
-from netns.capture import LONGEST, LONGEST_ON_A_WIRE, Capture
+from netns.capture import Capture
 from netns.processes import PYTHON
 from netns.topology import SEED
 from netns.web import endpoint, pattern
@@ -78,8 +78,7 @@ def captured(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         running = stack.enter_context(echoes(lab, 7000))
         assert len(running) == 2
         # Each packet comes by twice, and no transfer has more of them than there is room for, if they are short.
-        longest = LONGEST if lab.offloads else LONGEST_ON_A_WIRE
-        at_all = stack.enter_context(lab.capture("lb", "any", longest=longest))
+        at_all = stack.enter_context(lab.capture("lb", "any", longest=lab.longest))
         at_hosts = {host: stack.enter_context(lab.capture(host.name, "eth0")) for host in SEED.neighbours}
         for vip in _VIPS.values():
             _talk(lab, vip, tmp_path_factory.getbasetemp())
