@@ -128,15 +128,11 @@ class Lab:
 
         if not Path("/proc/sys/net/ipv6").exists():
             raise LabError("this kernel runs without IPv6 (ipv6.disable=1?); the lab needs both address families")
+        is_ours = False
         try:
-            self.directory.mkdir()
-        except FileExistsError:
-            raise LabError(
-                f"the lab is up already ({self.directory} exists): {self.advice('down')} takes it away"
-            ) from None
-        except OSError as error:
-            raise LabError(f"the lab could not be built: {error}") from error
-        try:
+            with uninterrupted():  # an interruption comes when it is known whose the directory is
+                self._make_directory()
+                is_ours = True
             self._claim()
             for namespace in self.namespaces:
                 with uninterrupted():  # it forks, and the child must not take an interruption for its own
@@ -151,8 +147,20 @@ class Lab:
             self.down()
             raise LabError(f"the lab could not be built: {error}") from error
         except BaseException:
-            self.down()
+            if is_ours:
+                self.down()
             raise
+
+    def _make_directory(self) -> None:
+        """Make the directory, by which a lab is known to be there; LabError when it is already."""
+        try:
+            self.directory.mkdir()
+        except FileExistsError:
+            raise LabError(
+                f"the lab is up already ({self.directory} exists): {self.advice('down')} takes it away"
+            ) from None
+        except OSError as error:
+            raise LabError(f"the lab could not be built: {error}") from error
 
     def down(self) -> None:
         """Take it away, with all that runs in it. Nothing there: nothing done."""

@@ -1,6 +1,7 @@
 """The lab's parts against a real kernel: what `up` builds, what it gives back, its web server and its captures."""
 
 import hashlib
+import signal
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -212,3 +213,19 @@ def test_a_program_is_seen_as_soon_as_it_has_been_started_however_long_its_way(
     sleeper = web.start("sleeper", "client", ["sleep", "60"])
     assert [each.pid for each in web.residents() if each.namespace == web.namespace("client")] == [sleeper.process.pid]
     sleeper.stop()
+
+
+def test_an_interruption_just_as_the_directory_is_made_leaves_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = Lab(prefix=f"{lab.prefix}int-")
+    mkdir = Path.mkdir
+
+    def interrupt(path: Path) -> None:
+        mkdir(path)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Path, "mkdir", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.up()
+    assert interrupted.traces() == []
